@@ -27,7 +27,14 @@ PAGES = {
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
-HERE = ("README.md", "docs/start.md", "docs/your-own-api.md", "docs/from-bottleneck.md", "docs/from-safe-batch.md")
+HERE = (
+    "README.md",
+    "docs/start.md",
+    "docs/your-own-api.md",
+    "docs/from-bottleneck.md",
+    "docs/from-safe-batch.md",
+    "docs/templates.md",
+)
 ELSEWHERE = {
     "docs/gemini.md": "tests/gemini/test_docs.py",
     "docs/from-tqdm.md": "tests/test_from_tqdm.py",

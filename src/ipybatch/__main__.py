@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     told = "run a submission here, and wait for its end: for cron and Slurm, where no Jupyter server does"
     run = add("run", told, named=False)
     run.add_argument("submission", metavar="ID", help="of the submission")
+    templates = add("template", "list, print or delete templates", named=False)
+    templates.add_argument("what", choices=("list", "show", "delete"), metavar="list|show|delete")
+    templates.add_argument("template", nargs="?", metavar="NAME", help="of the template, to show or delete")
+    templates.add_argument("--json", action="store_true")
     results = add("results", "print the results as CSV, or write them to a file")
     results.add_argument("-o", "--output", type=_writable, metavar="FILE", help=" ".join(_SUFFIXES))
     return parser
@@ -109,12 +113,8 @@ def _writable(text: str) -> Path:
 
 
 def _execute(given: argparse.Namespace) -> int:
-    if given.verb == "list":
-        return _list(_runs(given.journal), as_json=given.json)
-    if given.verb == "doctor":
-        return _doctor(given.journal, as_json=given.json)
-    if given.verb == "run":
-        return _run(given.submission, given.journal)
+    if given.verb in _OF_NO_SESSION:
+        return _OF_NO_SESSION[given.verb](given)
     path, run = _find(given.name, given.journal, is_running=given.verb in _COMMANDS)
     if given.verb == "show":
         return _show(path, run, as_json=given.json)
@@ -173,13 +173,18 @@ def _list(journals: dict[Path, list[RecordedRun]], *, as_json: bool) -> int:
         )
         for path, run in found
     ]
+    return _write_table(rows, right=("done", "failed", "took", "usd"))
+
+
+def _write_table(rows: Sequence[tuple[str, ...]], right: Sequence[str] = ()) -> int:
+    """Print rows under their headings, without columns that are empty."""
     wanted = [at for at in range(len(rows[0])) if any(row[at] for row in rows[1:])]
     table = [[mask(printable(row[at])) for at in wanted] for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    right = {at for at, column in enumerate(wanted) if rows[0][column] in ("done", "failed", "took", "usd")}
+    to_the_right = {at for at, column in enumerate(wanted) if rows[0][column] in right}
     limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in table:
-        cells = [f"{cell:{'>' if at in right else '<'}{widths[at]}}" for at, cell in enumerate(row)]
+        cells = [f"{cell:{'>' if at in to_the_right else '<'}{widths[at]}}" for at, cell in enumerate(row)]
         _write("  ".join(cells).rstrip()[:limit])
     return DONE
 
@@ -230,6 +235,26 @@ def _run(submission: str, journal: Path | None) -> int:
     if row.state == "COMPLETED":
         return DONE
     return _refuse(f"submission {row.id} did not complete: {row.state}{f' ({row.reason})' if row.reason else ''}")
+
+
+def _template(what: str, name: str | None, *, as_json: bool) -> int:
+    from ipybatch.templates import shipped, toml_file
+
+    if what == "list":
+        found = [*((one, shipped.SHIPPED[one]) for one in shipped.SHIPPED), *toml_file.read_all()]
+        if as_json:
+            return _write_json([{"name": one, **msgspec.to_builtins(template)} for one, template in found])
+        rows = [("name", "based on", "description")]
+        rows += [(one, template.based_on, template.description) for one, template in found]
+        return _write_table(rows)
+    if name is None:
+        msg = f"NAME must be given: python -m ipybatch template {what} NAME"
+        raise InputError(msg)
+    if what == "delete":
+        toml_file.delete(name)
+        return _write(f"{name}: deleted")
+    template = shipped.SHIPPED[name] if name in shipped.SHIPPED else toml_file.read(name)
+    return _write_json(template) if as_json else _write(mask(toml_file.encode(name, template)).rstrip())
 
 
 def _command(verb: str, path: Path, run: RecordedRun) -> int:
@@ -303,6 +328,13 @@ def _refuse(why: str) -> int:
         sys.stderr.write(f"ipybatch: {mask(printable(why))}\n")
     return REFUSED
 
+
+_OF_NO_SESSION: dict[str, Callable[[argparse.Namespace], int]] = {  # verbs that name no session
+    "list": lambda given: _list(_runs(given.journal), as_json=given.json),
+    "doctor": lambda given: _doctor(given.journal, as_json=given.json),
+    "run": lambda given: _run(given.submission, given.journal),
+    "template": lambda given: _template(given.what, given.template, as_json=given.json),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -223,7 +223,7 @@ export interface SubmissionRequest {
   upload?: string | null;
   params?: Record<string, unknown>;
   start_at?: string | null;
-  priority?: UrgencyWord;
+  priority?: UrgencyWord | null;
   notify?: unknown;
 }
 
@@ -355,4 +355,20 @@ export interface Change {
   removed: string[];
   schedules: boolean;
   submissions: boolean;
+}
+
+/** A template in a list. */
+export interface TemplateItem {
+  name: string;
+  kind: "own" | "shipped";
+  based_on: string;
+  description: string;
+  can: ("edit" | "submit")[];
+  changed: string | null;
+  error: string;
+}
+
+/** All templates: those that are shipped, then those of the user, by name. */
+export interface TemplateList {
+  items: TemplateItem[];
 }

@@ -48,7 +48,8 @@ from ipybatch.forecast.training import Borrowing, check_shared, prepare, runner_
 from ipybatch.forecast.training_facts import TrainingFacts
 from ipybatch.session.arguments import Arguments
 from ipybatch.session.session import BatchSession
-from ipybatch.session.workload import Workload, recordable
+from ipybatch.session.workload import Workload, given_to, recordable
+from ipybatch.templates import shipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,6 +263,7 @@ def forecast(
         InputError: The table or an argument is invalid; nothing was started.
         MissingExtra: A package that reads the table is not installed.
     """
+    asked_for = given_to(forecast, locals())
     repair = sorted(check_repair(repair))  # a list, which the journal can hold
     about = recordable(locals(), _RECORDED)
     path = check_output(output)
@@ -311,9 +313,11 @@ def forecast(
     about["on_failure"] = (defaults | given)["on_failure"]
     about["output"] = None if path is None else str(path.absolute())
     about["storage"] = None if shared is None else shared.address
+    work = Forecasting(cut.partitions, settings, runner, about, table)
+    work.given = asked_for
     session = ForecastSession(
         name,
-        Forecasting(cut.partitions, settings, runner, about, table),
+        work,
         cut.partitions,
         **{**defaults, **given},
         key=lambda part: part.name,
@@ -406,6 +410,18 @@ class RecordedForecast(Workload[ForecastSession]):
 
 class Forecasting(RecordedForecast):
     """Work of a forecast session: train a partition on the backend, and write its forecasts to a file."""
+
+    @classmethod
+    def from_template(cls, name: str, arguments: dict[str, Any]) -> ForecastSession:
+        """Return the session of a template.
+
+        Raises:
+            InputError: The table or an argument is not what it must be.
+        """
+        given = {shipped.about(cls.name).other_names.get(field, field): value for field, value in arguments.items()}
+        if arguments.get("partition_strategy") == "auto":
+            given["by"] = "size"
+        return forecast(given.pop("demand"), **{"name": name, **given})
 
     def __init__(  # its collaborators, each of another type
         self,

@@ -36,7 +36,7 @@ from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.gemini.money.prices import Prices
 from ipybatch.gemini.money.tokens import MOST_INPUT_TOKENS, estimate_input
 from ipybatch.gemini.prompts import IN_CONFIG, Prompt
-from ipybatch.gemini.service.pacer import Model, choose_models
+from ipybatch.gemini.service.pacer import DEFAULT_MODEL, Model, choose_models
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.session.arguments import SessionArguments
 from ipybatch.session.workload import recordable
@@ -423,6 +423,39 @@ def going_on(about: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str
     if lane != "auto":
         replaced.update(["deadline_s"] if isinstance(lane, str) else LaneArguments.__annotations__)
     return {**{field: value for field, value in about.items() if field not in replaced}, **arguments}
+
+
+def described(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of `generate` in which the lane is a word with its settings, and models are names."""
+    settings = read_lane(given.get("lane", "online"), given)
+    usual = read_lane(settings.lane, {}).keywords()
+    changed = {name: value for name, value in settings.keywords().items() if value != usual[name]}
+    found = {name: value for name, value in given.items() if name not in LaneArguments.__annotations__}
+    found |= {"operation": "text", **found, **changed, "lane": settings.lane}
+    if found.get("models") is not None:
+        found["models"] = [_as_name(one) for one in found["models"]]
+    else:
+        found["model"] = _as_name(found.get("model") or DEFAULT_MODEL)
+    return found
+
+
+def _as_name(model: Any) -> Any:
+    return model.name if isinstance(model, Model) and model == Model(model.name) else model
+
+
+def from_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters of a template as arguments of `generate`: fields of the config may stand beside it.
+
+    Raises:
+        InputError: One stands in both places.
+    """
+    inside = {name: params[name] for name in IN_CONFIG if params.get(name) is not None}
+    found = {name: value for name, value in params.items() if name not in IN_CONFIG}
+    config = found.get("config") or {}
+    if both := sorted(inside.keys() & config.keys()):
+        msg = f"{both[0]} must be given once, beside config or in it"
+        raise InputError(msg)
+    return {**found, "config": {**config, **inside}} if inside else found
 
 
 def _read_object(lane: Online | Flex | Batch | Auto) -> LaneSettings:

@@ -34,7 +34,9 @@ from ipybatch.gemini.arguments import (
     check_images,
     check_names,
     check_sizes,
+    described,
     for_session,
+    from_params,
     going_on,
     read_fallback,
     read_keep,
@@ -60,7 +62,8 @@ from ipybatch.gemini.statement import statement
 from ipybatch.gemini.tries import read_again
 from ipybatch.session.arguments import SessionArguments, check_name, check_session, encode_settings
 from ipybatch.session.session import BatchSession
-from ipybatch.session.workload import Workload
+from ipybatch.session.workload import Workload, given_to
+from ipybatch.templates.shipped import SHIPPED, workload_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,6 +250,7 @@ def generate(
         ...     print(session.run())
         gemini name-a-star 40281e99 completed: 1/1 successful, 0 failed, 0 skipped
     """
+    asked_for = given_to(generate, locals())
     check_names(arguments)
     lanes = read_lane(lane, arguments)
     name = arguments.get("name")
@@ -273,8 +277,8 @@ def generate(
     keeps_reply, samples = read_keep(arguments.get("keep")), read_samples(arguments.get("samples", 1))
     again = read_again(arguments.get("again"))
     fallback = read_fallback(arguments.get("fallback"), chosen)
-    asked_for = arguments.get("modalities")
-    common = {"system": system, "config": config or {}, "schema": schema, "modalities": asked_for or ()}
+    common = {"system": system, "config": config or {}, "schema": schema}
+    common["modalities"] = arguments.get("modalities") or ()
     configs = {way: RequestConfig(lane=way, **common) for way in LANES}
     modalities = configs["online"].modalities
     check_sizes(listed, configs["online"])
@@ -332,6 +336,7 @@ def generate(
     about |= {"models": [one.name for one in chosen], "images_to": str(images_to) if images_to else images_to}
     replaces = bool(arguments.get("replace"))
     work = Generation(spec, about, has_groups=limits.batch_size is None, replaces=replaces)
+    work.given = asked_for
     return _session(work, spec, plan, settings, limits, of_session)
 
 
@@ -420,6 +425,22 @@ class Generation(Workload[GeminiSession]):
             InputError: A prompt or an argument is not what it must be.
         """
         return generate(**going_on(about, {"name": name, "journal": journal, **arguments}))
+
+    def template(self) -> tuple[str, dict[str, Any]]:
+        """Return the kind of work and its arguments, the lane as a word with its settings."""
+        given = described(self.given)
+        kind = given["operation"]
+        is_known = kind in SHIPPED and workload_of(kind) == self.name
+        return kind if is_known else "text", given
+
+    @classmethod
+    def from_template(cls, name: str, arguments: dict[str, Any]) -> GeminiSession:
+        """Return the session of a template; by default it is named after its prompts, which are others each time.
+
+        Raises:
+            InputError: A prompt or an argument is not what it must be.
+        """
+        return generate(arguments.pop("prompts"), **from_params(arguments))
 
     async def __aenter__(self) -> Generation:
         """Open the lanes."""

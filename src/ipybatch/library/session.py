@@ -28,7 +28,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.fact import Fact
-from ipybatch.engine.data.items import plan_items, read_whole
+from ipybatch.engine.data.items import plan_items
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, canonical, key_value
 from ipybatch.engine.feed.snapshot import Snapshot
@@ -43,13 +43,15 @@ from ipybatch.engine.store.resources import in_force
 from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
+from ipybatch.library import source_params
 from ipybatch.library.absences import MOMENT_S, Absences, OnVanished, check_on_vanished
+from ipybatch.library.arguments import check_expand, check_source, choose, identify_all
 from ipybatch.library.freshness import FRESH, NOT_THERE, Freshness, on_record
 from ipybatch.library.records import DAY_S, STALENESS, Library, Record, Staleness, age_in_words, is_due, staleness
-from ipybatch.library.source import Answered, Defaults, Expanding, Identity, NotThere, OneRequest, Source
+from ipybatch.library.source import Answered, Expanding, Identity, NotThere, OneRequest, Source
 from ipybatch.session.arguments import SessionArguments, check_name
 from ipybatch.session.session import BatchSession
-from ipybatch.session.workload import Workload, encode_about
+from ipybatch.session.workload import Workload, encode_about, given_to
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,14 +201,15 @@ def refresh(
         ...     print(session.run())
         steam refresh completed: 2/2 successful, 0 failed, 0 skipped
     """
-    _check(source, library)
-    identities = _identify_all(source, items)
+    given = given_to(refresh, locals())
+    check_source(source, library)
+    identities = identify_all(source, items)
     defaults = source.defaults()
-    _check_expand(expand, defaults)
+    check_expand(expand, defaults)
     check_on_vanished(on_vanished)
     name = name if name is not None else defaults.name
     check_name(name)
-    chosen = _choose(defaults, arguments)
+    chosen = choose(defaults, arguments)
     clock = chosen["clock"] or SystemClock()
     work = Refreshing(
         source,
@@ -218,6 +221,7 @@ def refresh(
         on_vanished=on_vanished,
         fresh=chosen["fresh"],
     )
+    work.given = given
     journal = open_journal(chosen["journal"])
     with journal.reader() as database:
         found = run_store.find(database, name)
@@ -331,6 +335,19 @@ class Refreshing(Workload[RefreshSession]):
         kept = {"force": about["force"], "expand": about["expand"] or None}
         kept["on_vanished"] = about.get("on_vanished", "ask")  # older journals have none
         return refresh([task.item for task in items], **{**kept, "name": name, "journal": journal, **arguments})
+
+    def template(self) -> tuple[str, dict[str, Any]]:
+        """Return its arguments, the source and the library by what is known of them as data."""
+        return self.name, source_params.described(self.given)
+
+    @classmethod
+    def from_template(cls, name: str, arguments: dict[str, Any]) -> RefreshSession:
+        """Return the session of a template; keys of a service come from the environment.
+
+        Raises:
+            InputError: An argument is invalid.
+        """
+        return refresh(arguments.pop("items"), **{"name": name, **source_params.as_arguments(arguments)})
 
     def look_back(self, found: Found | None) -> None:
         """Learn from the latest run of the name since when a forced one counts: an unfinished one goes on.
@@ -537,53 +554,6 @@ class Refreshing(Workload[RefreshSession]):
 
     def _expands(self, identity: Identity) -> bool:
         return bool(self._expand) and cast("Expanding", self._source).can_expand(self._expand, identity.kind)
-
-
-def _check(source: Any, library: Any) -> None:
-    if not callable(getattr(source, "fetch", None)) or isinstance(source, type):
-        msg = f"source must be a service such as SteamStore(), got {source!r}"
-        raise InputError(msg)
-    if library is not None and not isinstance(library, Library):
-        msg = f"library must be Library(path) or None, got {library!r}"
-        raise InputError(msg)
-
-
-def _check_expand(expand: Any, defaults: Defaults) -> None:
-    if expand is not None and expand not in defaults.expands:
-        allowed = ", ".join([*map(repr, defaults.expands), "None"])
-        msg = f"expand must be {'one of ' if defaults.expands else ''}{allowed} for this source, got {expand!r}"
-        raise InputError(msg)
-
-
-def _choose(defaults: Defaults, arguments: SessionArguments) -> dict[str, Any]:
-    chosen: dict[str, Any] = {
-        "limits": defaults.limits,
-        "retry": defaults.retry,
-        "breaker": defaults.breaker,
-        "timeout_s": defaults.timeout_s,
-        "resource": defaults.resource,
-        "journal": None,
-        "clock": None,
-        "fresh": False,
-    }
-    given = {field: value for field, value in arguments.items() if value is not None or field == "breaker"}
-    return chosen | given
-
-
-def _identify_all(source: Source, items: Iterable[Any]) -> list[Identity]:
-    """Return the keys of all items' records.
-
-    Raises:
-        InputError: An item is invalid; names it and its place in the list.
-    """
-    found, given = [], read_whole(items)
-    for at, item in enumerate(given.items if given.keys is None else given.keys):  # of a table: its "id" or "key"
-        try:
-            found.append(source.identify(item))
-        except InputError as error:
-            msg = f"item {at}: {error}"
-            raise InputError(msg) from None
-    return found
 
 
 @contextmanager

@@ -191,6 +191,15 @@ class SteamStore(HttpSource):
         more = f", language={self.language!r}" if self.language else ""
         return f"SteamStore({mask(self.base_url)!r}, cc={cc!r}{more})"
 
+    def as_params(self) -> dict[str, Any] | None:
+        """Return what makes such a source, as data; None where there is more to it, such as a client of the user's."""
+        if type(self) is not SteamStore or self._given is not None or self.api_url != API_URL:
+            return None
+        cc = self.countries[0] if len(self.countries) == 1 else list(self.countries)
+        address = None if self.base_url == STORE_URL else self.base_url
+        told = {"base_url": address, "cc": None if cc == "us" else cc, "language": self.language}
+        return {"source": "steam", **{name: value for name, value in told.items() if value is not None}}
+
     def defaults(self) -> Defaults:
         """Return the policy of the store, with settings from the environment."""
         settings = StoreSettings.from_environment()

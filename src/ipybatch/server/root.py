@@ -12,9 +12,10 @@ from tornado import web
 from ipybatch.engine.store import schema
 from ipybatch.server.handler import IF_NONE_MATCH, RESOURCE, Handler, Operation
 from ipybatch.server.wire import Root
+from ipybatch.templates import toml_file
+from ipybatch.templates.shipped import SHIPPED
 
-_LINKS = ("sessions", "submissions", "schedules", "uploads", "events", "openapi.json")
-TEMPLATES = ("character", "food", "product", "text-to-image", "text", "refresh", "forecast")
+_LINKS = ("sessions", "submissions", "schedules", "templates", "uploads", "events", "openapi.json")
 
 
 class RootHandler(Handler):
@@ -34,7 +35,7 @@ class RootHandler(Handler):
             version=_version(),
             journal_schema=len(schema.STEPS),
             limits=self.services.options.limits,
-            templates=list(TEMPLATES),
+            templates=[*SHIPPED, *await self.blocking(toml_file.names)],
             links=links,
         )
         self.answer(root, etag=True)

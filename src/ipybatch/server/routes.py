@@ -19,7 +19,6 @@ from ipybatch.server.aliases import (
 from ipybatch.server.event_stream import EventsHandler
 from ipybatch.server.failures import FailuresHandler
 from ipybatch.server.handler import Handler
-from ipybatch.server.later import LaterHandler, LaterListHandler
 from ipybatch.server.openapi import OpenApiHandler
 from ipybatch.server.panel import PanelHandler
 from ipybatch.server.results import FileHandler, ResultsHandler
@@ -36,6 +35,7 @@ from ipybatch.server.sessions import (
 )
 from ipybatch.server.submissions import SubmissionCommandsHandler, SubmissionHandler, SubmissionsHandler
 from ipybatch.server.uploads import UploadHandler, UploadsHandler
+from ipybatch.server.user_templates import TemplateHandler, TemplatesHandler
 
 ID = r"([^/]+)"
 
@@ -56,8 +56,8 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/sessions/{ID}/errors", ErrorsHandler),
     (rf"/sessions/{ID}/failures", FailuresHandler),
     (rf"/sessions/{ID}/log", LogHandler),
-    (r"/templates", LaterListHandler),
-    (rf"/templates/{ID}", LaterHandler),
+    (r"/templates", TemplatesHandler),
+    (rf"/templates/{ID}", TemplateHandler),
     (r"/schedules", SchedulesHandler),
     (rf"/schedules/{ID}", ScheduleHandler),
     (rf"/schedules/{ID}/commands", ScheduleCommandsHandler),

@@ -16,7 +16,7 @@ import msgspec
 from ipybatch.errors import InputError
 from ipybatch.server.options import Options
 from ipybatch.server.submission_rows import PRIORITIES, Order
-from ipybatch.server.templates import WrongField, find_template
+from ipybatch.server.templates import WrongField, find_template, resolve
 from ipybatch.server.wire import Quote, SubmissionRequest
 from ipybatch.session.arguments import check_name
 
@@ -40,17 +40,19 @@ def to_order(request: SubmissionRequest, options: Options, *, idempotency: str =
         WrongField: A field is not what it must be; nothing was spent.
         BatchError: It cannot be submitted, as its template tells it.
     """
-    body, digest = canonical(request)
-    start_at_s = _check(request)
+    _, digest = canonical(request)  # of what was asked: a template may have changed when it is asked once more
+    label, request = request.template, resolve(request)
+    start_at_s = check_common(request)
     checked = find_template(request.template).check(request, options)
     return Order(
         template=request.template,
+        label=label,
         name=request.name,
-        request=body,
+        request=canonical(request)[0],
         digest=digest,
         requests=checked.requests,
         idempotency=idempotency,
-        priority=PRIORITIES.index(request.priority),
+        priority=PRIORITIES.index(request.priority or "medium"),
         start_at_s=start_at_s,
         account=options.account,
         operation=checked.operation,
@@ -65,11 +67,12 @@ def to_quote(request: SubmissionRequest, options: Options) -> Quote:
         WrongField: A field is not what it must be.
         BatchError: It cannot be submitted, as its template tells it.
     """
-    _check(request)
+    request = resolve(request)
+    check_common(request)
     return find_template(request.template).quote(request, options)
 
 
-def _check(request: SubmissionRequest) -> float | None:
+def check_common(request: SubmissionRequest) -> float | None:
     """Check what all templates have in common, and return when it may start, Unix; None for at once.
 
     Raises:

@@ -44,6 +44,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be created.
 
     Attributes:
+        label: The name that the request has for the template; "" for its own.
         name: Of the session; "" for one that follows the id.
         request: The request as JSON, canonical; ``digest`` is a hash of it.
         requests: How many items it has.
@@ -54,6 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     template: str
+    label: str = ""
     name: str
     request: bytes
     digest: str

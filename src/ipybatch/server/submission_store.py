@@ -156,7 +156,7 @@ class Submissions:
             fold: Of `fold_of`, from before the transaction.
         """
         now_s, made = self._unix_s(), secrets.token_hex(8)
-        name = order.name or f"{order.template}-{made[:8]}"
+        name = order.name or f"{order.label or order.template}-{made[:8]}"
         if order.idempotency and (before := rows.repeated(database, order.idempotency, order.digest)) is not None:
             return before
         if busy := rows.why_busy(database, journal, name):

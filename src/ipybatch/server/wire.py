@@ -205,13 +205,13 @@ class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     """What is submitted.
 
     Attributes:
-        template: One of those that `Root` lists.
+        template: One of those that `Root` lists, yours among them: what one of yours says holds where this does not.
         name: Of the session; by default it follows the submission's id.
         requests: Of the Gemini templates: a prompt each, and ``imageBase64``; of "refresh": app ids.
         upload: Of "forecast": the id of an upload.
         params: Arguments of the template, such as ``{"model": ..., "lane": "batch"}`` or ``{"horizon": 30}``.
         start_at: Not before then, ISO 8601.
-        priority: "high" goes first.
+        priority: "high" goes first; by default "medium".
         notify: Not there yet.
     """
 
@@ -221,7 +221,7 @@ class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     upload: str | None = None
     params: dict[str, Any] = {}
     start_at: str | None = None
-    priority: UrgencyWord = "medium"
+    priority: UrgencyWord | None = None
     notify: Any = None
 
 
@@ -404,3 +404,28 @@ class Change(msgspec.Struct, kw_only=True):
     removed: list[str]
     schedules: bool = False
     submissions: bool = False
+
+
+class TemplateItem(msgspec.Struct, kw_only=True):
+    """A template in a list.
+
+    Attributes:
+        kind: "shipped": it comes with ipybatch, and stays as it is; "own": it is a file of the user's.
+        can: "submit" where a submission may name it, "edit" where it may be written and deleted.
+        changed: When its file was written; None for one that is shipped.
+        error: Why its file cannot be used; "" where it can.
+    """
+
+    name: str
+    kind: Literal["shipped", "own"]
+    based_on: str
+    description: str
+    can: list[Literal["submit", "edit"]]
+    changed: str | None
+    error: str = ""
+
+
+class TemplateList(msgspec.Struct, kw_only=True):
+    """All templates: those that are shipped, then those of the user, by name."""
+
+    items: list[TemplateItem]

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 import msgspec
 
@@ -39,7 +39,7 @@ from ipybatch.engine.store.resources import in_force
 from ipybatch.engine.store.resume import Items
 from ipybatch.errors import InputError
 from ipybatch.jupyter.kernel import this_kernel
-from ipybatch.session import arguments, live_sessions, waiting
+from ipybatch.session import arguments, live_sessions, templating, waiting
 from ipybatch.session.control import Control
 from ipybatch.session.workload import Workload, encode_about
 
@@ -195,6 +195,43 @@ class BatchSession(Control):
             InputError: No session of that name is recorded, or it is another workload's.
         """
         return live_sessions.reopen(cls, BatchSession, name, work, journal, arguments)
+
+    def save_template(self, name: str, *, description: str = "") -> Path:
+        """Write how it works, without its items, to a file that people read and edit, and return the file's path.
+
+        A note says in one line what no file can hold, such as a function: `from_template` asks for it by name. Keys are
+        never written. A template of this name is written anew; see `ipybatch.templates`.
+
+        Args:
+            description: What it is for.
+
+        Raises:
+            InputError: The name is no safe name of a file or that of a template that ships, or the session was opened
+                for reading.
+            OSError: It cannot be written.
+        """
+        path, told = templating.save(name, description, self._made, self._workload)
+        self.note(told, "passing")
+        return path
+
+    @classmethod
+    def from_template(cls, template: str, data: Any = None, /, **changes: Any) -> Self:
+        """Return a session, not started yet, made from a template: one of yours, or one that ships with ipybatch.
+
+        It is of the template's class, such as `GeminiSession`.
+
+        Args:
+            template: A name; `ipybatch.templates.templates` lists them.
+            data: What is given anew each time: items, prompts or a demand table; also by its name.
+            changes: Arguments in the place of those of the template, such as ``limits=``, and those that it asks for,
+                such as ``work=``. ``name=`` of the session is by default the template's; of prompts it follows from
+                these.
+
+        Raises:
+            InputError: There is no such template, its file or an argument is not what it must be, or one is missing;
+                nothing was started.
+        """
+        return templating.make(cls, BatchSession, template, data, changes)
 
     @property
     def journal(self) -> Path:

@@ -10,7 +10,8 @@ the same way, so the session imports none of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
@@ -38,6 +39,7 @@ class Workload(Generic[Session]):
             it does so only when its user passed ``replace=True``. For items that are a list.
         lacks: Why this one can only be read; "" when it can run.
         about: What is recorded beside the name, as JSON holds it, for `reading` and `going_on`; no secrets.
+        given: The arguments that its maker was given, as they were; what a template is made of. See `given_to`.
     """
 
     name: ClassVar[str] = ""
@@ -46,6 +48,7 @@ class Workload(Generic[Session]):
     replaces: bool = True
     lacks: str = ""
     about: Mapping[str, Any] = MappingProxyType({})
+    given: Mapping[str, Any] = MappingProxyType({})
     session: Session
 
     def bind(self, session: Session) -> None:
@@ -113,6 +116,26 @@ class Workload(Generic[Session]):
         """
         raise NotImplementedError
 
+    def template(self) -> tuple[str, dict[str, Any]]:
+        """Return the template that ships and that this work is based on, and the arguments it was made with.
+
+        What of these is no data is asked for when the template is used.
+        """
+        return self.name, dict(self.given)
+
+    @classmethod
+    def from_template(cls, name: str, arguments: dict[str, Any]) -> Session:
+        """Return the session made anew with the arguments of a template, and what is given anew among them.
+
+        Args:
+            name: Of the template: a session that is not named has it, unless another default is better.
+
+        Raises:
+            InputError: An argument is not what it must be, or there is no template of this work.
+        """
+        msg = f"a {cls.__name__} cannot be made from a template"
+        raise InputError(msg)
+
     def check_complete(self, name: str) -> None:
         """Refuse what a session that is only read cannot do.
 
@@ -136,6 +159,26 @@ class ReadOnly(Workload[Any]):
     """Stands in for the function of a session that is only read."""
 
     lacks = "pass work= to go on"
+
+
+def given_to(maker: Callable[..., Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a maker of sessions was given, without those that are as by default.
+
+    Args:
+        variables: Its `locals`, before any other is made.
+    """
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(maker).parameters.items():
+        value = variables[name]
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= value
+        elif parameter.default is parameter.empty or not _is_same(value, parameter.default):
+            found[name] = value
+    return found
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and value == default)
 
 
 def recordable(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

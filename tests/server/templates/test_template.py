@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from ipybatch.server import root
 from ipybatch.server.templates import TEMPLATES, WrongField, find_template
 from ipybatch.server.templates.template import is_loopback, read_address
+from ipybatch.templates.shipped import SHIPPED
 
 
 def test_the_server_lists_what_there_is():
-    assert tuple(TEMPLATES) == root.TEMPLATES
+    assert tuple(TEMPLATES) == tuple(SHIPPED)
 
 
 def test_another_name_says_what_there_is():

@@ -183,6 +183,10 @@ class BattleNet(HttpSource):
         self._realms = RealmIndex(region)
         self._budget = hashlib.blake2b(client_id.encode(), digest_size=4).hexdigest()
         self._pace = max_concurrent, min_time_ms
+        has_more = client is not None or oauth_url is not None or type(self) is not BattleNet
+        told: dict[str, Any] = {"base_url": base_url, "region": region, "locale": None if locale == "en_US" else locale}
+        told |= {"enhanced": enhanced or None, "max_concurrent": max_concurrent, "min_time_ms": min_time_ms}
+        self._params_given = None if has_more else {name: value for name, value in told.items() if value is not None}
         self._settings()
 
     def __repr__(self) -> str:
@@ -196,6 +200,10 @@ class BattleNet(HttpSource):
             self.tokens.enter()
             self._realms.enter()
         return self
+
+    def as_params(self) -> dict[str, Any] | None:
+        """Return what makes such a source, as data without its credentials; None where there is more to it."""
+        return None if self._params_given is None else {"source": "battlenet", **self._params_given}
 
     def defaults(self) -> Defaults:
         """Return the policy of Battle.net, with settings from the environment.

@@ -22,31 +22,33 @@ from ipybatch.server import upload_store
 from ipybatch.server.templates.template import (
     CHECKED,
     Checked,
-    WrongField,
+    Policies,
     check_installed,
     check_unused,
     naming,
     read_params,
 )
 from ipybatch.server.wire import Quote, SubmissionRequest
+from ipybatch.templates import shipped
+from ipybatch.templates.policies import read_policies
+from ipybatch.templates.template import WrongField
 
 if TYPE_CHECKING:
     from ipybatch.forecast import ForecastSession
     from ipybatch.server.options import Options
     from ipybatch.session.session import BatchSession
 
-OTHER_NAMES: Mapping[str, str] = {
-    "partition_strategy": "by",
-    "max_rows_per_partition": "max_rows",
-    "max_execution_time": "timeout_s",
-}
+OTHER_NAMES = shipped.about("forecast").other_names
+_OF_TABLE = (  # parameters that are right for one table and wrong for another
+    "by", "sites", "parts", "columns", "decimal", "thousands", "date_format", "encoding", "sheet", "freq", "repair",
+)  # fmt: skip
 _ANALYZED = (
     "by", "horizon", "max_rows", "max_partitions", "sites", "parts", "columns", "decimal", "thousands", "date_format",
     "encoding", "sheet", "freq", "repair", "models", "workers",
 )  # fmt: skip
 
 
-class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Params(Policies, kw_only=True, forbid_unknown_fields=True):
     """Parameters of the template "forecast"; as the arguments of `ipybatch.forecast.forecast`.
 
     Attributes:
@@ -77,7 +79,7 @@ class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     date_format: str | None = None
     encoding: str | None = None
     sheet: str | None = None
-    repair: list[Literal["drop_bad_rows", "merge_near_duplicates", "net_returns"]] = []
+    repair: list[Literal["drop_bad_rows", "merge_near_duplicates", "net_returns"]] = msgspec.field(default_factory=list)
     workers: int | None = None
     on_failure: Literal["rollback", "stop", "continue"] = "rollback"
 
@@ -97,6 +99,20 @@ class Forecast:
         with naming(request.params, OTHER_NAMES):
             partitions = upload_store.run_apart(_partitions, path, request.name or CHECKED, arguments)
         return Checked(requests=partitions, operation="forecast", units=0)
+
+    def check_params(self, params: Mapping[str, Any]) -> None:
+        """Check parameters, with a small table in a process of its own.
+
+        Raises:
+            WrongField: One is not what it must be.
+            InputError: The same, where no single field is at fault.
+            MissingExtra: A package is missing.
+        """
+        arguments = {name: value for name, value in read_arguments(params).items() if name not in _OF_TABLE}
+        check_installed("sklearn", "forecast")
+        if arguments:
+            with naming(params, OTHER_NAMES):
+                upload_store.run_apart(_tried, arguments)
 
     def quote(self, request: SubmissionRequest, options: Options) -> Quote:
         """Return the analysis of the table, with the time that training takes here.
@@ -166,7 +182,7 @@ def read_arguments(params: Mapping[str, Any]) -> dict[str, Any]:
             raise WrongField(f"params.{name}", msg, value=params[name])
         value = getattr(read, name)
         arguments[ours] = "size" if (name, value) == ("partition_strategy", "auto") else value
-    return arguments
+    return read_policies(arguments)
 
 
 def _quoted(path: Path, name: str, arguments: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -180,3 +196,14 @@ def _partitions(path: Path, name: str, arguments: dict[str, Any]) -> int:
     from ipybatch.forecast import forecast
 
     return int(forecast(path, name=name, **arguments).counts.total or 0)
+
+
+def _tried(arguments: dict[str, Any]) -> None:
+    """Make a forecast of a small table, and do not start it."""
+    import pandas as pd
+
+    from ipybatch.forecast import forecast
+
+    days = [f"2026-01-{day:02}" for day in range(1, 29)]
+    table = pd.DataFrame({"site": "a", "part": "p", "date": days, "quantity": 1.0})
+    forecast(table, name=CHECKED, **arguments)

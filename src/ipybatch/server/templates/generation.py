@@ -25,7 +25,7 @@ from ipybatch.errors import InputError
 from ipybatch.server.templates.template import (
     CHECKED,
     Checked,
-    WrongField,
+    Policies,
     check_count,
     check_installed,
     check_unused,
@@ -36,6 +36,8 @@ from ipybatch.server.templates.template import (
     read_params,
 )
 from ipybatch.server.wire import Credits, Quote, SubmissionRequest
+from ipybatch.templates.shipped import SHIPPED
+from ipybatch.templates.template import WrongField
 
 if TYPE_CHECKING:
     from ipybatch.gemini import GeminiSession
@@ -47,7 +49,6 @@ KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 PLACEHOLDER = "SIMULATED"  # the key for a simulator
 WAIT_S = 49 * 3600.0  # of batch jobs: the service ends them after 48 hours
 SIMULATOR_POLL_S = 1.0  # of jobs on this machine, which take seconds
-IMAGE_MODEL, TEXT_MODEL = "gemini-2.5-flash-image", "gemini-2.5-flash"
 _FIELDS = ("id", "prompt", "imageBase64")
 _CONFIG = ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
 _OURS = ("base_url", *_CONFIG)
@@ -61,7 +62,7 @@ _INSTEAD = {
 }
 
 
-class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Params(Policies, kw_only=True, forbid_unknown_fields=True):
     """Parameters of the Gemini templates; as the arguments of `ipybatch.gemini.generate`.
 
     Attributes:
@@ -76,7 +77,7 @@ class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     lane: Literal["online", "flex", "batch", "auto"] = "batch"
     system: str | None = None
     schema: dict[str, Any] | None = None
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
     temperature: float | None = None
     top_p: float | None = None
     top_k: float | None = None
@@ -116,6 +117,7 @@ class Generate:
 
     def __init__(self, operation: str) -> None:
         self._operation = operation
+        self._ships = SHIPPED[operation].params
 
     def check(self, request: SubmissionRequest, options: Options) -> Checked:
         """Check prompts, images, parameters and the key; nothing is sent.
@@ -234,12 +236,30 @@ class Generate:
 
         return credits_since(session.journal, session.name, since_s)
 
+    def check_params(self, params: Mapping[str, Any]) -> None:
+        """Check parameters, with a prompt that is never sent.
+
+        Raises:
+            WrongField: One is not what it must be.
+            InputError: The same, where no single field is at fault.
+            MissingExtra: google-genai is not installed.
+        """
+        request = SubmissionRequest(template=self._operation, params=dict(params))
+        read = read_params(request.params, Params, _INSTEAD)
+        read_address(read.base_url, ADDRESSES)
+        self._make(request, [{"id": 1, "prompt": "A prompt"}], read)
+
     def _read(self, request: SubmissionRequest, options: Options) -> tuple[list[dict[str, Any]], Params]:
         """Return prompts and parameters of which a session can be made."""
         check_unused(request, "upload")
         prompts = read_requests(check_count(request, options))
         read = read_params(request.params, Params, _INSTEAD)
         find_key(read_address(read.base_url, ADDRESSES))
+        self._make(request, prompts, read)
+        return prompts, read
+
+    def _make(self, request: SubmissionRequest, prompts: list[dict[str, Any]], read: Params) -> None:
+        """Make a session that is never started."""
         check_installed("google.genai", "gemini")
         from ipybatch.gemini import generate
 
@@ -251,7 +271,6 @@ class Generate:
                 client=_NotUsed(),
                 **self._arguments(request, read),
             )
-        return prompts, read
 
     def _arguments(self, request: SubmissionRequest, read: Params) -> dict[str, Any]:
         """Return the arguments of `generate`, all but those that say where."""
@@ -263,13 +282,13 @@ class Generate:
         arguments |= {"config": {**read.config, **config}, "lane": read.lane, "operation": self._operation}
         if read.models is None:
             arguments["model"] = self._model(read)
-        if read.modalities is None and self._operation != "text":
-            arguments["modalities"] = ["TEXT", "IMAGE"]
-        arguments = {name: value for name, value in arguments.items() if value is not None}
+        if "modalities" in self._ships and "modalities" not in request.params:
+            arguments["modalities"] = self._ships["modalities"]
+        arguments = {name: value for name, value in arguments.items() if value is not None or name == "breaker"}
         return {**({"wait_s": WAIT_S} if read.lane in ("batch", "auto") else {}), **arguments}
 
     def _model(self, read: Params) -> str:
-        return read.model or (TEXT_MODEL if self._operation == "text" else IMAGE_MODEL)
+        return read.model or self._ships["model"]
 
     def _draws(self, read: Params) -> bool:
         """Say whether images are asked for, or may be."""

@@ -10,8 +10,6 @@ Battle.net's keys are those of the environment, ``BNET_CLIENT_ID`` and ``BNET_CL
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -24,7 +22,7 @@ from ipybatch.errors import InputError
 from ipybatch.server.templates.template import (
     CHECKED,
     Checked,
-    WrongField,
+    Policies,
     check_count,
     check_unused,
     given,
@@ -34,6 +32,8 @@ from ipybatch.server.templates.template import (
     read_params,
 )
 from ipybatch.server.wire import Quote, SubmissionRequest
+from ipybatch.templates.policies import KINDS
+from ipybatch.templates.template import WrongField
 
 if TYPE_CHECKING:
     from ipybatch.library import Library, RefreshSession, Source
@@ -44,23 +44,10 @@ STEAM_ADDRESSES = ("IPYBATCH_STEAM_BASE_URL",)
 BATTLENET_ADDRESSES = ("BNET_BASE_URL",)
 PLACEHOLDER = "SIMULATED"  # the credentials for a simulator
 _KINDS = ("guild", "character")
-_STORE = (
-    "max_concurrent_requests",
-    "batch_size",
-    "batch_delay_seconds",
-    "request_delay_ms",
-    "circuit_breaker_threshold",
-    "max_retries",
-)
-_SOURCES: Mapping[str, tuple[str, ...]] = {  # parameters that are for one source
-    "steam": ("cc", "language", *_STORE),
-    "battlenet": ("region", "locale", "enhanced", "expand", "max_concurrent", "min_time_ms"),
-}
-_OF_SESSION = ("force", "on_vanished", "timeout_s", "on_failure")
 _NAME = re.compile(r"[\w-][\w.-]{0,99}")
 
 
-class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Params(Policies, kw_only=True, forbid_unknown_fields=True):
     """Parameters of the template "refresh"; as the arguments of `ipybatch.library.refresh` and of the sources.
 
     Attributes:
@@ -103,6 +90,19 @@ class Refresh:
             BatchError: The library or the journal cannot be read.
         """
         return Checked(requests=self._made(request, options).counts.total or 0, operation="refresh", units=0)
+
+    def check_params(self, params: Mapping[str, Any]) -> None:
+        """Check parameters, without items and without keys.
+
+        Raises:
+            WrongField: One is not what it must be.
+            InputError: The same, where no single field is at fault.
+            BatchError: The library cannot be read.
+        """
+        read = read_params(params, Params)
+        with naming(params):
+            arguments = _arguments(read, params)
+            _make(read, [], _source(read, needs_keys=False), name=CHECKED, **arguments)
 
     def quote(self, request: SubmissionRequest, options: Options) -> Quote:
         """Return how long it would take: what is fresh is skipped.
@@ -154,56 +154,66 @@ class Refresh:
         return self._session(request, name=request.name or CHECKED)
 
     def _session(self, request: SubmissionRequest, *, name: str, journal: Path | None = None) -> RefreshSession:
-        from ipybatch.library import refresh
-        from ipybatch.library.battlenet.source import BattleNetSettings
-
         read = read_params(request.params, Params)
-        for source, names in _SOURCES.items():
-            for other in names:
-                if source != read.source and other in request.params:
-                    msg = f"params.{other} is for source {source!r}, got source {read.source!r}"
-                    raise WrongField(f"params.{other}", msg, value=request.params[other])
         with naming(request.params):
-            arguments = given(read, request.params, "source", "library", "base_url", *_SOURCES["steam"])
-            if read.source == "steam":
-                arguments |= _policy(read)
-            else:
-                of_source = _SOURCES["battlenet"]
-                arguments = {key: value for key, value in arguments.items() if key == "expand" or key not in of_source}
-                BattleNetSettings.from_environment(max_concurrent=read.max_concurrent, min_time_ms=read.min_time_ms)
-            library, fetched_from = _library(read.library), _source(read)
-            items = _items(request, read, library, fetched_from)
-            return refresh(items, source=fetched_from, library=library, name=name, journal=journal, **arguments)
+            arguments, source, library = _arguments(read, request.params), _source(read), _library(read.library)
+            items = _items(request, read, library, source)
+            return _make(read, items, source, name=name, journal=journal, **arguments)
 
 
-def _policy(read: Params) -> dict[str, Any]:
-    """Return limits, retry and breaker of Steam's store, where a setting was given."""
-    from ipybatch.library.steam import StoreSettings
+def _make(read: Params, items: list[Any], source: Source, **arguments: Any) -> RefreshSession:
+    from ipybatch.library import refresh
 
-    changed = {name: value for name in _STORE if (value := getattr(read, name)) is not None}
-    if not changed:
-        return {}
-    settings = dataclasses.replace(StoreSettings.from_environment(), **changed)
-    return {"limits": settings.limits(), "retry": settings.retry(), "breaker": settings.breaker()}
+    return refresh(items, source=source, library=_library(read.library), **arguments)
 
 
-def _source(read: Params) -> Source:
-    from ipybatch.library import BattleNet, SteamStore
+def _arguments(read: Params, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `refresh` beside those that say what and where.
 
+    Raises:
+        WrongField: A parameter is for the other source, or says what limits, retry or breaker say.
+        InputError: A setting of a source is outside its range.
+    """
+    from ipybatch.library.battlenet.source import BattleNetSettings
+    from ipybatch.library.source_params import OF_SOURCE, PACE, pace_of
+
+    for source, names in OF_SOURCE.items():
+        for other in names:
+            if source != read.source and other in params:
+                msg = f"params.{other} is for source {source!r}, got source {read.source!r}"
+                raise WrongField(f"params.{other}", msg, value=params[other])
+    paced = [name for name in PACE if params.get(name) is not None]
+    if paced and (both := [name for name in KINDS if params.get(name) is not None]):
+        msg = f"params.{paced[0]} must be left out beside params.{both[0]}, which says it all"
+        raise WrongField(f"params.{paced[0]}", msg, value=params[paced[0]])
+    if read.source == "battlenet":
+        BattleNetSettings.from_environment(max_concurrent=read.max_concurrent, min_time_ms=read.min_time_ms)
+    elsewhere = ("source", "library", "base_url", *OF_SOURCE["steam"], *OF_SOURCE["battlenet"])
+    return {**given(read, params, *elsewhere), **pace_of(msgspec.structs.asdict(read))}
+
+
+def _source(read: Params, *, needs_keys: bool = True) -> Source:
+    """Return the source.
+
+    Raises:
+        WrongField: The address is not allowed, or there are no credentials.
+        InputError: A parameter of the source is not what it must be.
+    """
+    from ipybatch.library.source_params import make_source, read_credentials
+
+    params = msgspec.structs.asdict(read)
     if read.source == "steam":
-        told = {"base_url": read_address(read.base_url, STEAM_ADDRESSES), "cc": read.cc, "language": read.language}
-        return SteamStore(**{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]  # by name
+        return make_source("steam", params, read_address(read.base_url, STEAM_ADDRESSES), None)
     base_url = read_address(read.base_url, BATTLENET_ADDRESSES)
-    credentials = [os.environ.get(variable, "").strip() for variable in ("BNET_CLIENT_ID", "BNET_CLIENT_SECRET")]
-    if not all(credentials):
-        if base_url is None or not is_loopback(base_url):
+    try:
+        credentials = read_credentials()
+    except InputError:
+        if needs_keys and (base_url is None or not is_loopback(base_url)):
             msg = "BNET_CLIENT_ID and BNET_CLIENT_SECRET must be set in the environment of the Jupyter server"
             step = "set them (https://develop.battle.net/access/clients) where Jupyter starts, and start it again"
-            raise WrongField("BNET_CLIENT_ID", msg, next_step=step)
-        credentials = [PLACEHOLDER, PLACEHOLDER]
-    told = {name: getattr(read, name) for name in _SOURCES["battlenet"] if name != "expand"}
-    options: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
-    return BattleNet(credentials[0], credentials[1], base_url=base_url, **options)
+            raise WrongField("BNET_CLIENT_ID", msg, next_step=step) from None
+        credentials = (PLACEHOLDER, PLACEHOLDER)
+    return make_source("battlenet", params, base_url, credentials)
 
 
 def _library(name: str | None) -> Library:

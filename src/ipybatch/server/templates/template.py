@@ -21,6 +21,8 @@ import msgspec
 from ipybatch.engine.data.masking import register
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.server.wire import Quote, SubmissionRequest
+from ipybatch.templates.policies import read_policies
+from ipybatch.templates.template import SECRET_NAMES, WrongField
 
 if TYPE_CHECKING:
     from ipybatch.server.options import Options
@@ -32,24 +34,22 @@ CHECKED = "ipybatch check"  # the name of sessions that are made to see whether 
 _LOOPBACK = re.compile(
     r"https?://(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?(?:/[\w./~-]*)?", re.ASCII
 )
-_SECRET = re.compile(r"(?i)(api_?key|secret|password|credential|authorization|(?<!output_)token$)")
 
 
-class WrongField(InputError):
-    """A field of a request is not what it must be; nothing was spent.
+class Policies(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of all templates.
 
     Attributes:
-        field: Such as ``requests[3].prompt`` or ``params.lane``.
-        value: What it was; None where that is not told, as for a prompt.
-        allowed: What it may be; None where the message says it all.
-        next_step: What to do; "" where that is plain.
+        limits: As the arguments of `Limits`, such as ``{"concurrency": 3, "rates": [{"limit": 200, "per_s": 300}]}``.
+        retry: As those of `Retry`.
+        breaker: As those of `Breaker`; None for none.
+        resource: Name of what is rationed: sessions that name the same one share its windows.
     """
 
-    def __init__(
-        self, field: str, message: str, *, value: Any = None, allowed: Any = None, next_step: str = ""
-    ) -> None:
-        super().__init__(message)
-        self.field, self.value, self.allowed, self.next_step = field, value, allowed, next_step
+    limits: dict[str, Any] | None = None
+    retry: dict[str, Any] | None = None
+    breaker: dict[str, Any] | None = None
+    resource: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,14 @@ class Template(Protocol):
         Raises:
             InputError: Something is not what it must be; nothing was spent.
             BatchError: It cannot be checked: a package or the journal is missing.
+        """
+
+    def check_params(self, params: Mapping[str, Any]) -> None:
+        """Check parameters alone, as far as that can be done without data and without keys.
+
+        Raises:
+            InputError: One is not what it must be.
+            BatchError: It cannot be checked: a package is missing.
         """
 
     def quote(self, request: SubmissionRequest, options: Options) -> Quote:
@@ -151,7 +159,7 @@ def read_params(params: Mapping[str, Any], kind: type[ParamsT], instead: Mapping
     for name, value in params.items():
         if name in known:
             continue
-        if _SECRET.search(name):
+        if SECRET_NAMES.search(name):
             register(value if isinstance(value, str) else None)
             said = "keys come from the environment of the server, never from a request"
             msg = f"params.{name[:60]} must not be given: {said}"
@@ -171,8 +179,12 @@ def read_params(params: Mapping[str, Any], kind: type[ParamsT], instead: Mapping
 
 
 def given(read: msgspec.Struct, params: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
-    """Return the parameters that were given, as arguments."""
-    return {name: getattr(read, name) for name in params if name not in left_out}
+    """Return the parameters that were given, as arguments.
+
+    Raises:
+        WrongField: Limits, retry or breaker are not what they must be.
+    """
+    return read_policies({name: getattr(read, name) for name in params if name not in left_out})
 
 
 @contextmanager
