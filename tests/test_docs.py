@@ -73,6 +73,18 @@ def test_code_on_a_page_is_python(page: str) -> None:
     assert all(isinstance(block, CodeType) for block in blocks(page))
 
 
+VARIABLE = re.compile(r"[\"'`]((?:IPYBATCH|BNET|STEAM|GEMINI|GOOGLE)_[A-Z_]*[A-Z])[\"'`]")
+OF_TESTS_AND_CHILDREN = {"IPYBATCH_ATTEMPT", "IPYBATCH_SUPERVISOR", "IPYBATCH_KILL_AT"}
+
+
+def test_every_variable_of_the_environment_is_told() -> None:
+    sources = (ROOT / "src" / "ipybatch").rglob("*.py")
+    read = {name for path in sources for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
+    told = set(VARIABLE.findall(PAGES["docs/configuration.md"].read_text(encoding="utf-8")))
+    assert "IPYBATCH_STEAM_BATCH_SIZE" in read
+    assert read - OF_TESTS_AND_CHILDREN == told
+
+
 def test_of_each_page_with_code_it_is_said_who_runs_it() -> None:
     with_code = {page for page, path in PAGES.items() if BLOCK.search(path.read_text(encoding="utf-8"))}
     assert with_code - {*HERE, *ELSEWHERE, *NOT_RUN} == set()
@@ -94,6 +106,11 @@ class Answers(BaseHTTPRequestHandler):
         self.send_header("X-RateLimit-Remaining", "199")
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        """Take a notification."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -119,6 +136,7 @@ def reader(service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("IPYBATCH_LIBRARY", str(tmp_path / "library.sqlite3"))
     for name in ("REQUEST_DELAY_MS", "BATCH_DELAY_SECONDS"):
         monkeypatch.setenv(f"IPYBATCH_STEAM_{name}", "0")
+    monkeypatch.setattr("getpass.getpass", lambda prompt: service.replace("http", "json"))
     pd.DataFrame({"id": [3, 5, 8], "shelf": ["a", "b", "c"]}).to_csv(tmp_path / "products.csv", index=False)
     with serve("steam") as store:
         monkeypatch.setattr(SteamStore.__init__, "__defaults__", (store, *(SteamStore.__init__.__defaults__ or ())[1:]))
@@ -150,6 +168,8 @@ def test_page_runs_from_top_to_bottom(page: str, reader: dict[str, Any], service
             asyncio.run(_finished(answer))
         for session in made:
             if session.state == "running":  # a reader looks on before going on
+                if "starts at" in session.reason:  # but waits for no night
+                    session.adjust(start_at="now")
                 session.run(verbose=False)
     assert made
     for session in made:

@@ -150,7 +150,7 @@ def notebook_for_sphinx(path: Path, places: Mapping[Path, str], homes: Mapping[s
 def with_order(text: str) -> str:
     """Return the first page with the pages that each of its sections links to, in that order, for the side bar."""
     parts = SECTION.split(text)
-    out = [parts[0]]
+    out = ["```{rst-class} first-page\n```\n\n", parts[0]]  # for its style
     for title, body in zip(parts[1::2], parts[2::2], strict=True):
         entries: dict[str, str] = {}
         for found in READ.finditer(body):
