@@ -222,3 +222,29 @@ def test_a_job_whose_items_have_gone_another_way_is_not_created(tell):
     with night_service(batch_delay_s=None, file_wait_s=0.3) as service:
         assert isinstance(tell(service, story), TooLate)
         assert service.jobs == 0
+
+
+def test_jobs_that_end_together_hand_out_one_block_at_a_time(tell, monkeypatch):
+    """Else the answers of all of them hold the loop, and their images are in memory, at once."""
+    download, fetched, inside, most = Api.download, [], set(), []
+
+    async def noted(api, name, path):
+        await download(api, name, path)
+        fetched.append(name)
+
+    async def take(at, text):
+        (prompt,) = to_prompts([text])
+        async with at.reply(prompt, Attempt(f'"{text}"', 1, SimpleNamespace(join=lambda group: None))) as received:
+            inside.add(text)
+            await reached(lambda: len(fetched) == 4)
+            await asyncio.sleep(0.02)  # in which all others would come as well
+            most.append(len(inside))
+            inside.discard(text)
+            return text_of(received.body)
+
+    monkeypatch.setattr(Api, "download", noted)
+    with night_service(batch_delay_s=0.1) as service:
+        texts = tell(service, lambda at: ended(*[asyncio.ensure_future(take(at, text)) for text in stars(40)]))
+    assert [text.startswith(f"On {asked}: ") for asked, text in zip(stars(40), texts, strict=True)] == [True] * 40
+    assert len(fetched) == 4
+    assert max(most) == 10

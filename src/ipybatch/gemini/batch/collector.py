@@ -62,6 +62,7 @@ class Collector:
         self.cancelling: set[int] = set()
         self.lost: Counter[str] = Counter()
         self._delivered: dict[str, asyncio.Future[None]] = {}  # resolved when the answer was taken; by key
+        self._turn = asyncio.Lock()  # of the job that hands out a block
         self._handing: set[asyncio.Future[Any]] = set()  # done when a job's results are handed out
         self.writes: set[asyncio.Task[Any]] = set()
         self._tidying: set[asyncio.Task[Any]] = set()
@@ -154,33 +155,34 @@ class Collector:
     async def _deliver(self, job: Job, output: Output, *, is_last: bool) -> list[str]:
         """Hand out what an output holds, and return the keys of those items of which it holds nothing.
 
-        A block is handed out once the answers of the one before are taken, so that large ones never pile up.
+        A block is handed out once the answers of the one before are taken, of whatever job: else large ones would pile
+        up, and those of ten jobs that end together come in one turn of the loop.
         """
         number = job.number
         lacking: list[str] = []
-        delivered: list[asyncio.Future[None]] = []
         async for block in output.blocks(is_last=is_last or output.is_whole):
-            if delivered:
-                await asyncio.wait(delivered)
-            delivered = []
-            for key, body in block:
-                item = self._items.by_key.get(key)
-                if item is not None and (self._items.index.of(key) != number or item.answer.done()):
-                    item = None
-                if isinstance(body, Unanswered):
-                    lacking.append(key)
-                elif isinstance(body, ItemError) and not isinstance(body, Unmatched):
-                    self._items.index.release(number, key)  # its next attempt goes into another job
-                    self._funds.give_up(job, {key: item}, unseen=isinstance(body, Unreadable))
-                    if item is not None:
-                        item.fail(body)
-                elif item is not None:
-                    self._items.index.owe(number, key, item.attempt.key)
-                    delivered.append(self._delivered.setdefault(key, asyncio.get_running_loop().create_future()))
-                    if isinstance(body, Unmatched):
-                        item.fail(body)
-                    else:
-                        item.succeed(Received(body, job, key))
+            async with self._turn:
+                delivered: list[asyncio.Future[None]] = []
+                for key, body in block:
+                    item = self._items.by_key.get(key)
+                    if item is not None and (self._items.index.of(key) != number or item.answer.done()):
+                        item = None
+                    if isinstance(body, Unanswered):
+                        lacking.append(key)
+                    elif isinstance(body, ItemError) and not isinstance(body, Unmatched):
+                        self._items.index.release(number, key)  # its next attempt goes into another job
+                        self._funds.give_up(job, {key: item}, unseen=isinstance(body, Unreadable))
+                        if item is not None:
+                            item.fail(body)
+                    elif item is not None:
+                        self._items.index.owe(number, key, item.attempt.key)
+                        delivered.append(self._delivered.setdefault(key, asyncio.get_running_loop().create_future()))
+                        if isinstance(body, Unmatched):
+                            item.fail(body)
+                        else:
+                            item.succeed(Received(body, job, key))
+                if delivered:
+                    await asyncio.wait(delivered)
         return lacking
 
     def _turn_back(self, job: Job, lacking: Iterable[str]) -> None:
