@@ -1,6 +1,7 @@
 """Commands reach a session in whichever process it runs; what cannot work is refused with the reason."""
 
 import asyncio
+import datetime as dt
 import os
 import sqlite3
 import time
@@ -70,6 +71,21 @@ def test_a_session_is_paused_resumed_adjusted_and_cancelled(served, running):
             assert running.policy.limits.concurrency == 1
     assert told["detail"] == "the session is cancelled"
     assert only(served)["state"] == "cancelled"
+
+
+def test_a_session_that_waits_for_its_start_says_so_and_is_started(served, live, gate):
+    session = live(gate, [1, 2], start_at=dt.datetime.now(dt.UTC) + dt.timedelta(hours=2))
+    session.start()
+    wait_until(lambda: only(served)["reason"].startswith("it starts at "))
+    item = only(served)
+    assert (item["state"], item["waiting"]) == ("running", item["reason"])
+    answer = send(served, "adjust", start_at="tonight")
+    assert "start_at must be '22:00'" in answer.json()["detail"]
+    refused(send(served, "pause", start_at="now"), 422, "start_at")
+    assert send(served, "adjust", start_at="now").json()["state"] == "done"
+    gate.wait_begun(2)
+    wait_until(lambda: only(served)["reason"] == "")
+    session.cancel()
 
 
 def test_a_command_is_answered_at_once_unless_it_is_waited_for(served, running):

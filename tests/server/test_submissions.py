@@ -1,5 +1,6 @@
 """Routes of submissions: made once, told, listed, cancelled; what is refused, and how that is said."""
 
+import datetime as dt
 import threading
 import time
 import tracemalloc
@@ -123,6 +124,8 @@ class TestMaking:
             ({"start_at": "soon"}, 422, "start_at"),
             ({"start_at": "2001-01-01T00:00:00Z"}, 422, "start_at"),
             ({"start_at": "0001-01-01T00:00:00"}, 422, "start_at"),
+            ({"start_at": "25:00"}, 422, "start_at"),
+            ({"start_at": "22:00", "zone": "Europe/Berln"}, 422, "zone"),
             ({"name": "a\nb"}, 422, "name"),
             ({"name": " "}, 422, "name"),
             ({"priority": "urgent"}, 422, "priority"),
@@ -230,6 +233,14 @@ class TestMaking:
         server.post("/submissions", json=words(name="night"))
         told = refused(server.post("/submissions", json=words(name="night")), 409, "name")
         assert "night" in told["detail"]
+
+    @pytest.mark.parametrize(("zone", "hour"), [("Asia/Kolkata", "16:30"), ("Etc/UTC", "22:00")])
+    def test_a_time_of_day_is_the_next_one_in_its_zone(self, server, zone, hour):
+        """As sessions take it."""
+        made = server.post("/submissions", json=words(start_at="22:00", zone=zone)).json()
+        assert made["start_at"][11:16] == hour
+        wait_s = dt.datetime.fromisoformat(made["start_at"]).timestamp() - time.time()
+        assert 0 < wait_s <= 86_400
 
     def test_start_at_is_kept(self, server, store):
         made = server.post("/submissions", json=words(start_at="2099-01-31T22:00:00+01:00")).json()

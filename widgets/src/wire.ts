@@ -193,6 +193,7 @@ export interface CommandRequest {
   keys?: unknown[] | null;
   concurrency?: number | null;
   rates?: number[] | null;
+  start_at?: string | null;
 }
 
 /** What became of a command. */
@@ -223,6 +224,7 @@ export interface SubmissionRequest {
   upload?: string | null;
   params?: Record<string, unknown>;
   start_at?: string | null;
+  zone?: string | null;
   priority?: UrgencyWord | null;
   notify?: unknown;
 }

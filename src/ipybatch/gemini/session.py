@@ -234,7 +234,7 @@ def generate(
         max_requests_per_job, max_active_jobs, poll_s, wait_s: As in `Batch`.
         deadline_s: As in `Auto`.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s of a request, on_failure,
-            resource, on_progress, priority, per, verbose, notify, clock.
+            resource, on_progress, priority, per, start_at, verbose, notify, clock.
 
     Raises:
         InputError: A prompt or an argument is invalid, or a prompt changed that has a paid answer under this name;

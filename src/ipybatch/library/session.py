@@ -120,7 +120,8 @@ class RefreshSession(BatchSession):
             return found
         one_by_one = replace(spec.limits, concurrency=1)
         look = in_force(self._journal, spec, self._clock)
-        return estimate(one_by_one, math.ceil(found.requests / most), latency_s, None, look=look)
+        asked = math.ceil(found.requests / most)
+        return estimate(one_by_one, asked, latency_s, None, look=look, opening=self._opening_from_now())
 
     def _open_run(self, again: Again = NOTHING_AGAIN) -> Run:
         work = self._workload
@@ -186,8 +187,8 @@ def refresh(
             believes it, ``cancel()`` leaves the records as they are. "believe" goes on. "fail" ends the session as
             failed, for scripts that nobody watches; nothing is marked then.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s, on_failure, resource,
-            on_progress, verbose, clock, priority, per. Each replaces the source's default; ``fresh=True`` gives an
-            unfinished forced run up.
+            on_progress, verbose, clock, priority, per, start_at. Each replaces the source's default; ``fresh=True``
+            gives an unfinished forced run up.
 
     Raises:
         InputError: An item or an argument is invalid; nothing was started.

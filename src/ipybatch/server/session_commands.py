@@ -117,12 +117,19 @@ def check(request: CommandRequest) -> None:
     Raises:
         Refusal: Names the field.
     """
-    for field, verb in (("keys", "retry_failed"), ("concurrency", "adjust"), ("rates", "adjust")):
+    for field, verb in (
+        ("keys", "retry_failed"),
+        ("concurrency", "adjust"),
+        ("rates", "adjust"),
+        ("start_at", "adjust"),
+    ):
         if getattr(request, field) is not None and request.verb != verb:
             raise Refusal(422, f"{field} belongs to the verb {verb!r}", field=field, value=request.verb, allowed=[verb])
     if request.verb == "adjust":
-        if request.concurrency is None and not request.rates:
-            raise Refusal(422, "adjust needs concurrency or rates", field="concurrency", allowed={"minimum": 1})
+        if request.concurrency is None and not request.rates and request.start_at is None:
+            raise Refusal(
+                422, "adjust needs concurrency, rates or start_at", field="concurrency", allowed={"minimum": 1}
+            )
         if request.concurrency is not None and not 1 <= request.concurrency <= 1 << 31:
             msg = f"concurrency must be >= 1, got {request.concurrency}"
             raise Refusal(422, msg, field="concurrency", value=request.concurrency, allowed={"minimum": 1})
@@ -143,7 +150,10 @@ def ask(catalogue: Catalogue, id_: str, request: CommandRequest) -> int | Comman
         if not where:
             return _begin_again(path, row, state, request)
         _check_live(catalogue, row, where, request)
-        given = {"concurrency": request.concurrency, "rates": request.rates} if request.verb == "adjust" else {}
+        given: dict[str, Any] = {}
+        if request.verb == "adjust":
+            given = {"concurrency": request.concurrency, "rates": request.rates}
+            given |= {} if request.start_at is None else {"start_at": request.start_at}
         if asked := _insert(catalogue, path, row, request.verb, msgspec.json.encode(given).decode()):
             return asked
         catalogue.forget(path)

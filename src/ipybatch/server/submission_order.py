@@ -6,13 +6,12 @@ here needs Jupyter's server.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import time
-from contextlib import suppress
 
 import msgspec
 
+from ipybatch.engine.data.local_time import read_start, zone_of
 from ipybatch.errors import InputError
 from ipybatch.server.options import Options
 from ipybatch.server.submission_rows import PRIORITIES, Order
@@ -20,7 +19,7 @@ from ipybatch.server.templates import WrongField, find_template, resolve
 from ipybatch.server.wire import Quote, SubmissionRequest
 from ipybatch.session.arguments import check_name
 
-LATE_S = 5.0  # a start that was to be so long ago is taken for now: clocks differ
+_START = "22:00 (the next one), or a time to come in ISO 8601, such as 2030-01-31T22:00:00Z"
 
 
 def canonical(request: SubmissionRequest) -> tuple[bytes, str]:
@@ -84,17 +83,13 @@ def check_common(request: SubmissionRequest) -> float | None:
             check_name(request.name)
         except InputError as error:
             raise WrongField("name", str(error), value=request.name) from None
-    return None if request.start_at is None else _start_at(request.start_at)
-
-
-def _start_at(text: str) -> float:
-    allowed = "a time to come in ISO 8601, such as 2030-01-31T22:00:00Z"
-    at_s = None
-    with suppress(ValueError, OverflowError):
-        at = dt.datetime.fromisoformat(text)
-        at_s = (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
-    if at_s is None:
-        raise WrongField("start_at", f"start_at must be {allowed}", value=text, allowed=allowed)
-    if at_s < time.time() - LATE_S:
-        raise WrongField("start_at", "start_at must be to come; it is past", value=text, allowed=allowed)
-    return at_s
+    try:
+        zone = zone_of(request.zone)
+    except InputError as error:
+        raise WrongField("zone", str(error), value=request.zone) from None
+    if request.start_at is None:
+        return None
+    try:
+        return read_start(request.start_at, time.time(), zone)
+    except InputError as error:
+        raise WrongField("start_at", str(error), value=request.start_at, allowed=_START) from None

@@ -159,13 +159,15 @@ class CommandRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         keys: Of "retry_failed": only these items.
-        concurrency: Of "adjust"; ``rates``: the limit of each rate.
+        concurrency: Of "adjust"; ``rates``: the limit of each rate; ``start_at``: "now" ends the wait for its start, or
+            another one.
     """
 
     verb: Verb
     keys: list[Any] | None = None
     concurrency: int | None = None
     rates: list[float] | None = None
+    start_at: str | None = None
 
 
 class CommandAnswer(msgspec.Struct, kw_only=True):
@@ -210,7 +212,8 @@ class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
         requests: Of the Gemini templates: a prompt each, and ``imageBase64``; of "refresh": app ids.
         upload: Of "forecast": the id of an upload.
         params: Arguments of the template, such as ``{"model": ..., "lane": "batch"}`` or ``{"horizon": 30}``.
-        start_at: Not before then, ISO 8601.
+        start_at: Not before then: "22:00", the next one, or ISO 8601, by the clocks of ``zone`` where it has no offset.
+        zone: Such as "Europe/Berlin"; null for the server's own.
         priority: "high" goes first; by default "medium".
         notify: Not there yet.
     """
@@ -221,6 +224,7 @@ class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     upload: str | None = None
     params: dict[str, Any] = {}
     start_at: str | None = None
+    zone: str | None = None
     priority: UrgencyWord | None = None
     notify: Any = None
 

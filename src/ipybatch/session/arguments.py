@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ class Arguments(TypedDict, total=False):
     on_failure: OnFailure
     resource: str | None
     on_progress: Callable[[int, int | None], None] | None
+    start_at: str | dt.datetime | None
     verbose: bool
     notify: str | Sequence[str] | Notify | None
     clock: Clock | None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -34,7 +35,7 @@ from ipybatch.engine.store.lease import process_of
 from ipybatch.engine.store.resume import Items, Wanted
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import EngineBusy, InputError, JournalLocked
-from ipybatch.session import arguments, follower, live_sessions, waiting
+from ipybatch.session import arguments, follower, live_sessions, start_time, waiting
 from ipybatch.session.follower import Follower
 from ipybatch.session.workload import Workload
 
@@ -206,8 +207,14 @@ class Control:
         self._launch(Again(_AGAIN, only))
         return "done"
 
-    def adjust(self, *, concurrency: int | None = None, rates: Sequence[float] | None = None) -> Reply:
-        """Change the limits while it runs: slower at once, faster up to those it was made with.
+    def adjust(
+        self,
+        *,
+        concurrency: int | None = None,
+        rates: Sequence[float] | None = None,
+        start_at: str | dt.datetime | None = None,
+    ) -> Reply:
+        """Change the limits while it runs: slower at once, faster up to those it was made with; or when it starts.
 
         Returns:
             "done", or "asked" when the engine is busy: then it takes effect as soon as the engine is free.
@@ -215,16 +222,18 @@ class Control:
         Args:
             concurrency: Attempts at the same time.
             rates: The limit of each rate, in the order of ``limits.rates``.
+            start_at: "now" ends the wait for its start; or another time, as the session takes it: nothing more starts
+                before. Working hours hold all the same.
 
         Raises:
-            InputError: More than it was made with, or nothing at all.
+            InputError: More than it was made with, nothing at all, or no time to come.
         """
         if self._follower is not None and self._follower.look():
             given = rates if rates is None or isinstance(rates, str) else list(rates)
-            return self._follower.command("adjust", concurrency=concurrency, rates=given)
-        limits = arguments.adjusted(self._made.limits, self._spec.limits, concurrency, rates)
-        self._spec = msgspec.structs.replace(self._spec, limits=limits)
-        return self._asked(lambda: self._change(limits))
+            start = {} if start_at is None else {"start_at": start_time.as_text(start_at)}
+            return self._follower.command("adjust", concurrency=concurrency, rates=given, **start)
+        change = self._adjusting(concurrency, rates, start_at)
+        return self._asked(change)
 
     def prioritize(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Priority) -> int:
         """Let items that wait go before the others, or after them, also while it runs; return how many were meant.
@@ -394,16 +403,30 @@ class Control:
     def _retry_failed(self, by: str, keys: Any = None) -> None:
         raise InputError(_TOO_SOON)
 
-    def _adjust(self, by: str, concurrency: Any = None, rates: Any = None) -> None:
-        limits = arguments.adjusted(self._made.limits, self._spec.limits, concurrency, rates)
-        self._spec = msgspec.structs.replace(self._spec, limits=limits)
-        self._change(limits, by)
+    def _adjust(self, by: str, concurrency: Any = None, rates: Any = None, start_at: Any = None) -> None:
+        self._adjusting(concurrency, rates, start_at, by)()
 
-    def _change(self, limits: Limits, by: str = "") -> None:
-        words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
-        self._emit_command(f"limits: {words}", by)
-        if self._run is not None:
-            self._run.change(limits)
+    def _adjusting(self, concurrency: Any, rates: Any, start_at: Any, by: str = "") -> Callable[[], None]:
+        """Check what is to change, on the caller's thread; return what changes it on the engine's."""
+        before = self._spec
+        limits = arguments.adjusted(self._made.limits, before.limits, concurrency, rates)
+        start_s, start = before.start_at_s, ""
+        if start_at is not None:
+            start_s, start = start_time.changed_start(start_at, limits, self._clock.unix_s())
+        self._spec = msgspec.structs.replace(before, limits=limits, start_at_s=start_s)
+
+        def change() -> None:
+            if not start or limits != before.limits:
+                words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
+                self._emit_command(f"limits: {words}", by)
+                if self._run is not None:
+                    self._run.change(limits)
+            if start:
+                self._emit_command(start, by)
+                if self._run is not None:
+                    self._run.postpone(start_s)
+
+        return change
 
     def _prioritize(self, by: str, keys: Any = (), priority: Any = None) -> None:
         if not isinstance(keys, list):

@@ -6,6 +6,7 @@ hence its length: what a session is made of and can be asked.
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from ipybatch.engine.feed.feed import Feed, Listener
 from ipybatch.engine.feed.session_view import LiveStatus, Reply, SessionView, enlist
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
+from ipybatch.engine.rules.opening import Opening, opening_of
 from ipybatch.engine.run.engine_thread import engine_thread, refuse_to_wait_for
 from ipybatch.engine.run.live_status import read_live_status
 from ipybatch.engine.store import failures as failed_items
@@ -41,6 +43,7 @@ from ipybatch.errors import InputError
 from ipybatch.jupyter.kernel import this_kernel
 from ipybatch.session import arguments, live_sessions, templating, waiting
 from ipybatch.session.control import Control
+from ipybatch.session.start_time import start_of
 from ipybatch.session.workload import Workload, encode_about
 
 if TYPE_CHECKING:
@@ -77,6 +80,10 @@ class BatchSession(Control):
         skip: Function of an item that says why it need not run ("" if it must); asked once, kept in the plan.
         rank: Function of an item: lower ranks run first; asked once, kept in the plan.
         priority: Function of an item: "high", "medium" or "low"; those run before all ranks. `prioritize` changes it.
+        start_at: Start nothing before: "22:00" (the next one), a time in ISO 8601, or a `datetime.datetime`; by the
+            clocks of ``Limits(zone=)`` where it has no offset. `start` returns at once and the session waits, running;
+            waiting for its end waits through it. What has begun and was cut short goes on at once, so that a run that
+            died at 23:00 does not wait for the next 22:00. `adjust` changes it.
         per: Function of an item that names its limit group (text or whole number), such as a region: each has limits,
             ``Limits(each=Limits(...))``, and a breaker, and delays no other. A list of names, or of ``("kind", name)``
             pairs, puts the item into all of them: "X per user and Y per app". An item without a name fails alone.
@@ -115,6 +122,7 @@ class BatchSession(Control):
         rank: Callable[[Any], int] | None = None,
         priority: Callable[[Any], Priority] | None = None,
         per: Callable[[Any], Any] | None = None,
+        start_at: str | dt.datetime | None = None,
         group_word: str = "Batch",
         verbose: bool = False,
         notify: str | Sequence[str] | Notify | None = None,
@@ -132,11 +140,15 @@ class BatchSession(Control):
         source, plan = plan_items(items, keying)
         self._workload = work if isinstance(work, Workload) else None
         kernel, notebook = this_kernel()
+        self._journal = open_journal(journal)
+        self._feed = Feed(clock or SystemClock())
+        self._clock = self._feed.clock
+        limits, now_s = limits or Limits(), self._clock.unix_s()
         self._made = self._spec = Spec(
             name=name,
             work=found,
             backend=choose(backend, is_coroutine=found.is_coroutine),
-            limits=limits or Limits(),
+            limits=limits,
             retry=retry or Retry(),
             breaker=breaker,
             timeout_s=timeout_s,
@@ -152,16 +164,14 @@ class BatchSession(Control):
             rank=rank,
             priority=None if priority is None else arguments.as_place(priority),
             per=per,
+            start_at_s=start_of(start_at, limits, self._journal, name, fresh=fresh, now_s=now_s),
             workload="" if self._workload is None else self._workload.name,
             about=encode_about(self._workload),
             notify=arguments.check_notify(notify, save_results),
             kernel=kernel,
             notebook=notebook,
         )
-        self._journal = open_journal(journal)
         self._journal_words = "" if journal is None else f", journal={str(self._journal.path)!r}"
-        self._feed = Feed(clock or SystemClock())
-        self._clock = self._feed.clock
         self._items = Items(source, plan)
         self._on_outcomes: list[Callable[[list[Outcome]], None]] = []
         self._turn = live_sessions.Turn(name)
@@ -381,7 +391,8 @@ class BatchSession(Control):
     def estimate(self, n: int | None = None, *, latency_s: float = 0.2) -> Estimate:
         """Run the scheduler dry in virtual time: seconds (low, high), requests, batches.
 
-        It begins with the cool-downs and windows in force, also those of other kernels, and says what it waits for.
+        It begins with the cool-downs and windows in force, also those of other kernels, and says what it waits for;
+        working hours and a start that is to come count.
 
         Args:
             n: Items to assume; default: those still to do. Needed for a generator, which is not drawn from.
@@ -396,7 +407,13 @@ class BatchSession(Control):
         items = arguments.check_estimate(n, latency_s, left)
         cost = None if spec.cost is None else lambda task: spec.cost_of(task.item)
         look = in_force(self._journal, spec, self._clock)
-        return estimate(spec.limits, items, latency_s, cost, None if plan is None else iter(plan), spec.per, look)
+        tasks = None if plan is None else iter(plan)
+        return estimate(spec.limits, items, latency_s, cost, tasks, spec.per, look, self._opening_from_now())
+
+    def _opening_from_now(self) -> Opening:
+        """Return when something may start, by a clock that begins with this moment at 0."""
+        now_s = self._clock.unix_s()
+        return opening_of(self._spec.limits, self._spec.start_at_s, lambda passed_s: now_s + passed_s)
 
     def forget(self) -> None:
         """Delete everything the journal has under this name.

@@ -123,6 +123,11 @@ def _days(at_s: float, zone: ZoneInfo, *, before: int) -> Iterator[dt.date]:
         day = after
 
 
+def is_time_of_day(value: Any) -> bool:
+    """Say whether something is a text such as "22:00"."""
+    return isinstance(value, str) and _wall_time(value) is not None
+
+
 def read_start(value: Any, now_s: float, zone: ZoneInfo) -> float:
     """Return when something is to start, Unix seconds.
 
@@ -133,7 +138,7 @@ def read_start(value: Any, now_s: float, zone: ZoneInfo) -> float:
     Raises:
         InputError: It is none of these, or past.
     """
-    if isinstance(value, str) and _wall_time(value) is not None:
+    if is_time_of_day(value):
         return next_s(value, now_s, zone)
     at = value
     if isinstance(value, str):

@@ -217,8 +217,8 @@ def why_waiting(snapshot: Snapshot, now_s: float) -> str:
     """Return why a session waits that is to do so for long, until when, and the way out; "" while it does not."""
     if snapshot.state != "running":
         return ""
-    if snapshot.adjourned is not None and snapshot.adjourned.until_s > now_s:
-        return snapshot.adjourned.reason
+    if adjourned := why_adjourned(snapshot, now_s):
+        return adjourned
     event = snapshot.cooling(now_s)
     if event is None or not _way_out(event):
         return ""
@@ -227,6 +227,12 @@ def why_waiting(snapshot: Snapshot, now_s: float) -> str:
     what = f"{isolated(event.limit_group)} cools down" if event.limit_group else "cooling down"
     until = time.strftime("%H:%M on %Y-%m-%d", time.localtime(event.until_s))
     return f"{what} until {until}: {isolated(event.reason)}{_way_out(event)}"
+
+
+def why_adjourned(snapshot: Snapshot, now_s: float) -> str:
+    """Return why nothing starts by the clock on the wall, and until when; "" where that is not so."""
+    waits = snapshot.adjourned
+    return "" if waits is None or snapshot.state != "running" or waits.until_s <= now_s else waits.reason
 
 
 def _way_out(event: events.CooledDown) -> str:

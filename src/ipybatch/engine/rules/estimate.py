@@ -13,6 +13,7 @@ from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups, each_of, group_label
 from ipybatch.engine.rules.limiter import Cost, Limiter, Spent, Window
+from ipybatch.engine.rules.opening import Opening
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 
 SIMULATED_AT_MOST = 100_000
@@ -50,7 +51,8 @@ class Estimate(msgspec.Struct, frozen=True):
         batches: Batches; 0 without ``batch_size``.
         usd: None for work that costs nothing.
         extrapolated: Whether only the first 100,000 items were simulated.
-        begins_s: Seconds of all these until the first request may start: cool-downs and full windows are in force.
+        begins_s: Seconds of all these until the first request may start: cool-downs and full windows are in force, or
+            the clock on the wall says so.
         why: What it waits for until then; "" when it need not.
     """
 
@@ -86,6 +88,7 @@ def estimate(  # noqa: PLR0917  # one caller
     tasks: Iterator[Task] | None = None,
     per: Callable[[Any], Any] | None = None,
     look: Look = lambda group, limits: NOTHING_IN_FORCE,
+    opening: Opening | None = None,
 ) -> Estimate:
     """Return what ``items`` items take under ``limits``.
 
@@ -94,7 +97,9 @@ def estimate(  # noqa: PLR0917  # one caller
             one of each kind.
         per: Which limit group an item is in, or which several.
         look: What is in force of a limit group, "" for the resource.
+        opening: When something may start by the clock on the wall, which is asked in seconds from now; None for always.
     """
+    opening = opening or Opening()
     simulated, seen = min(items, SIMULATED_AT_MOST), dict[str, InForce]()
 
     def look_once(group: str, limits: Limits) -> InForce:
@@ -105,16 +110,24 @@ def estimate(  # noqa: PLR0917  # one caller
     is_known = tasks is not None and (cost is not None or per is not None)
     known = list(_some(tasks, simulated)) if is_known else None
     runs = [
-        _simulate(limits, simulated, latency_s * factor, retried, cost, known, per, look_once)
+        _simulate(limits, simulated, latency_s * factor, retried, cost, known, per, look_once, opening)
         for factor, retried in ((1.0, 0), (0.5, 0), (2.0, _RETRIED))
     ]
     scale = items / simulated if simulated else 1.0
     begins_s = runs[0].begins_s
-    seconds, low_s, high_s = (run.begins_s + (run.seconds - run.begins_s) * scale for run in runs)
+    seconds, low_s, high_s = (_scaled(run, scale, opening) for run in runs)
     requests, batches = round(runs[0].requests * scale), round(runs[0].batches * scale)
     why = runs[0].why if begins_s >= _WORTH_A_WORD_S else ""
     is_extrapolated = simulated < items
     return Estimate(seconds, low_s, high_s, requests, batches, None, is_extrapolated, begins_s, why)
+
+
+def _scaled(run: _Run, scale: float, opening: Opening) -> float:
+    """Return the seconds of all items; hours in which nothing may start do not grow with them, but come again."""
+    if scale == 1.0 or not opening.is_limited:
+        return run.begins_s + (run.seconds - run.begins_s) * scale
+    begins_s = opening.unix_s(run.begins_s)
+    return run.begins_s + opening.lasts_s(begins_s, opening.open_s(begins_s, opening.unix_s(run.seconds)) * scale)
 
 
 class _Run(msgspec.Struct):
@@ -134,6 +147,7 @@ def _simulate(  # noqa: PLR0917  # one private caller
     tasks: list[Task] | None,
     per: Callable[[Any], Any] | None,
     look: Look,
+    opening: Opening,
 ) -> _Run:
     if limits.pacer is not None:
         limits = replace(limits, pacer=limits.pacer.anew())
@@ -143,7 +157,11 @@ def _simulate(  # noqa: PLR0917  # one private caller
     limit_groups = None
     if limits.each is not None:
         limit_groups = _limit_groups(limits.each, limiter, per if tasks else None, look, whys)
-    scheduler = Scheduler(source, limits, limiter, cost=cost if tasks else None, limit_groups=limit_groups)
+    scheduler = Scheduler(
+        source, limits, limiter, cost=cost if tasks else None, limit_groups=limit_groups, opening=opening
+    )
+    if closed_s := opening.wait_s(0.0):
+        whys.append((closed_s, opening.why(opening.unix_s(0.0))))
     running: list[tuple[float, int, Ticket]] = []
     now_s, requests, started, begins_s = 0.0, 0, 0, -1.0
     while not scheduler.finished:

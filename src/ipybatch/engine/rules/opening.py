@@ -27,14 +27,21 @@ class Opening(msgspec.Struct):
         hours: None for always.
         unix_s: Returns what the clock on the wall shows at a moment of the engine's clock, in Unix seconds.
         start_s: Nothing starts before it, Unix seconds.
+        is_limited: Whether there is anything to ask: else something may start at any time.
     """
 
-    hours: Hours | None
-    zone: ZoneInfo
-    unix_s: Callable[[float], float]
+    hours: Hours | None = None
+    zone: ZoneInfo = ZoneInfo("UTC")
+    unix_s: Callable[[float], float] = float
     start_s: float = -math.inf
+    is_limited: bool = False
     _window: tuple[float, float] = (math.inf, -math.inf)
     _known_s: float = math.inf  # from when on the window is the one that holds, or comes next
+
+    def begin(self, start_s: float | None, zone: ZoneInfo) -> None:
+        """Let nothing start before a moment, Unix; None for at once."""
+        self.start_s, self.zone = -math.inf if start_s is None else start_s, zone
+        self.is_limited = self.hours is not None or start_s is not None
 
     def wait_s(self, now_s: float) -> float:
         """Return seconds until something may start; 0.0 means now.
@@ -42,6 +49,8 @@ class Opening(msgspec.Struct):
         Args:
             now_s: Of the engine's clock.
         """
+        if not self.is_limited:
+            return 0.0
         at_s = self.unix_s(now_s)
         return self.opens_s(at_s) - at_s
 
@@ -67,7 +76,7 @@ class Opening(msgspec.Struct):
     def open_s(self, from_s: float, until_s: float) -> float:
         """Return for how many seconds something may start between two moments, Unix."""
         found_s, at_s = 0.0, from_s
-        while (opens_s := self.opens_s(at_s)) < until_s:
+        while at_s < until_s and (opens_s := self.opens_s(at_s)) < until_s:
             at_s = self._closes_s(opens_s)
             found_s += min(at_s, until_s) - opens_s
         return found_s
@@ -91,13 +100,13 @@ class Opening(msgspec.Struct):
         return self._window
 
 
-def opening_of(limits: Limits, start_s: float | None, unix_s: Callable[[float], float]) -> Opening | None:
-    """Return when a session may start attempts; None for always.
+def opening_of(limits: Limits, start_s: float | None, unix_s: Callable[[float], float]) -> Opening:
+    """Return when a session may start attempts.
 
     Args:
         start_s: Nothing starts before it, Unix seconds; None for at once.
     """
-    if limits.hours is None and start_s is None:
-        return None
-    hours = None if limits.hours is None else Hours.parse(limits.hours)
-    return Opening(hours, zone_of(limits.zone), unix_s, -math.inf if start_s is None else start_s)
+    opening = Opening(None if limits.hours is None else Hours.parse(limits.hours), unix_s=unix_s)
+    if limits.hours is not None or start_s is not None:
+        opening.begin(start_s, zone_of(limits.zone))
+    return opening

@@ -121,7 +121,7 @@ class Scheduler(msgspec.Struct):
         queued: How many tasks of each priority have yet to start; None where all have the same.
         look_ahead: How many may wait in limit groups before no more are drawn for limit groups that are free.
         cost: What a task costs, by unit.
-        opening: When something may start by the clock on the wall; None for always.
+        opening: When something may start by the clock on the wall.
         held: True while paused or stopping: nothing starts.
         lets_one: Whether one item, of those that come later, may start all the same.
         breaker: Of all tasks; limit groups have their own.
@@ -143,7 +143,7 @@ class Scheduler(msgspec.Struct):
     ahead: int = 1
     queued: list[int] | None = None
     look_ahead: float = math.inf
-    opening: Opening | None = None
+    opening: Opening = msgspec.field(default_factory=Opening)
     held: bool = False
     lets_one: bool = False
     exhausted: bool = False
@@ -174,7 +174,7 @@ class Scheduler(msgspec.Struct):
 
     def next(self, now_s: float) -> Ticket | None:
         """Return the attempt to start now; None when nothing may, see `wait_s`."""
-        if (self.held or self.opening is not None) and self._is_shut(now_s):
+        if (self.held or self.opening.is_limited) and self._is_shut(now_s):
             return None
         if self.limit_groups is not None:
             return self._next_of(self.limit_groups, now_s)
@@ -210,7 +210,7 @@ class Scheduler(msgspec.Struct):
         if self.held and not self.lets_one:
             self._wait(math.inf, "pause")
             return True
-        closed_s = 0.0 if self.opening is None else self.opening.wait_s(now_s)
+        closed_s = self.opening.wait_s(now_s)
         if closed_s > 0.0:
             self._look_ahead()
             self._wait(*((closed_s, "hours") if self._has_more else (math.inf, "")))

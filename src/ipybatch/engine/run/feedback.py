@@ -59,7 +59,7 @@ class Feedback(msgspec.Struct):
         has_others: Asks whether an item that was not tried can tell whose fault a failure is.
         last_error: In one line.
         probe: What the work asks for to tell how the service is; None for nothing.
-        opening: When something may start by the clock on the wall; None for always.
+        opening: When something may start by the clock on the wall.
         charges: What an item's attempts have cost it.
         doubt: Whether one error meets every item.
     """
@@ -74,7 +74,7 @@ class Feedback(msgspec.Struct):
     has_succeeded: bool = False
     last_error: str = ""
     probe: Callable[[], Any] | None = None
-    opening: Opening | None = None
+    opening: Opening = msgspec.field(default_factory=Opening)
     charges: Charges = msgspec.field(default_factory=Charges)
     doubt: Doubt = msgspec.field(default_factory=Doubt)
     _chance: random.Random = msgspec.field(default_factory=random.Random)
@@ -84,7 +84,7 @@ class Feedback(msgspec.Struct):
     _denied_since_s: float | None = None
     _denied: int = 0  # times since then, one after the other
     _denied_at_s: float = -math.inf  # the latest of them
-    _adjourned_until_s: float = 0.0  # as was told last
+    _adjourned: tuple[float, float] = (0.0, 0.0)  # until when, as was told last, and for which start
     _told_about: set[str] = msgspec.field(default_factory=set)
     _has_before: bool | None = None  # None: not looked up
 
@@ -213,19 +213,17 @@ class Feedback(msgspec.Struct):
         if self._denied_since_s is None:
             return 0.0
         lasts_s = now_s - self._denied_since_s
-        if self.opening is None:
-            return lasts_s
         unix_s = self.clock.unix_s()
         return self.opening.open_s(unix_s - lasts_s, unix_s)
 
     def adjourn(self, now_s: float) -> None:
         """Publish that nothing starts by the clock on the wall, once for each time."""
-        if self.opening is None or self.opening.wait_s(now_s) == 0.0:
+        if self.opening.wait_s(now_s) == 0.0:
             return
         unix_s = self.clock.unix_s()
         until_s = self.opening.opens_s(unix_s)
-        if until_s != self._adjourned_until_s:
-            self._adjourned_until_s = until_s
+        if self._adjourned != (until_s, self.opening.start_s):
+            self._adjourned = until_s, self.opening.start_s
             self.emit(events.Adjourned(unix_s, until_s, self.opening.why(unix_s)))
 
     def resume(self) -> None:

@@ -44,7 +44,11 @@ def read_live_status(
         _why(runner, snapshot, now_s, unix_s),
         [*shown, *_windows(() if limits.pacer is None else limits.pacer.windows, now_s)],
         allowed_per_s(limits),
-        (None if left_s is None else left_s()) or _eta_s(snapshot, limits, unix_s, runner.scheduler.opening),
+        _on_the_wall(
+            (None if left_s is None else left_s()) or _eta_s(snapshot, limits, unix_s, runner.scheduler.opening),
+            runner.scheduler.opening,
+            unix_s,
+        ),
         runner.lingering,
         _limit_groups(runner, now_s),
         None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
@@ -93,7 +97,7 @@ def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str
     if trouble:
         return f"nothing starts until limits can be kept: {trouble}"
     opening, counts = runner.scheduler.opening, snapshot.counts
-    if opening is not None and (counts.pending or counts.running or counts.total is None):
+    if opening.is_limited and (counts.pending or counts.running or counts.total is None):
         closed = opening.why(unix_s)
         if closed:
             return f"{closed}; {counts.running} in flight" if counts.running else closed
@@ -109,7 +113,7 @@ def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str
     return ""
 
 
-def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float, opening: Opening | None) -> tuple[float, float] | None:
+def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float, opening: Opening) -> tuple[float, float] | None:
     counts, elapsed_s = snapshot.counts, snapshot.elapsed_s(unix_s)
     if counts.total is None or snapshot.ended_here < 3 or elapsed_s < 1:
         return None
@@ -117,7 +121,7 @@ def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float, opening: Opening |
         return None
     left = counts.pending + counts.running
     overall = snapshot.average_per_s(unix_s)
-    if opening is not None and snapshot.this_start_s(unix_s):  # hours in which nothing may start are no slowness
+    if opening.is_limited and snapshot.this_start_s(unix_s):  # hours in which nothing may start are no slowness
         open_s = opening.open_s(snapshot.started_s, unix_s)
         overall *= snapshot.elapsed_s(unix_s) / max(1.0, snapshot.before_s + open_s)
     lately = overall if limits.batch_pause_s else snapshot.rate_per_s(unix_s) or overall
@@ -127,7 +131,12 @@ def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float, opening: Opening |
         fastest = min(fastest, allowed)
         slowest = min(slowest, fastest)
     cool_s = max(0.0, snapshot.cool_until_s - unix_s)
-    soonest_s, latest_s = cool_s + left / fastest, cool_s + left / slowest * 1.1
-    if opening is None:
-        return soonest_s, latest_s
-    return opening.lasts_s(unix_s, soonest_s), opening.lasts_s(unix_s, latest_s)
+    return cool_s + left / fastest, cool_s + left / slowest * 1.1
+
+
+def _on_the_wall(eta_s: tuple[float, float] | None, opening: Opening, unix_s: float) -> tuple[float, float] | None:
+    """Return the seconds left with the hours in which nothing may start."""
+    if eta_s is None or not opening.is_limited:
+        return eta_s
+    low_s, high_s = eta_s
+    return opening.lasts_s(unix_s, low_s), opening.lasts_s(unix_s, high_s)

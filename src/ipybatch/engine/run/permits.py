@@ -46,7 +46,7 @@ class Permits(msgspec.Struct):
 
     Attributes:
         waiting: The requests that wait for a permit.
-        opening: When requests may start by the clock on the wall; None for always.
+        opening: When requests may start by the clock on the wall.
         is_held: Whether first requests wait on: nothing is to start.
         closed: Why there are no first requests any more; None while there are.
         holds_all: Whether one waits for what all attempts need: then none starts before it.
@@ -58,7 +58,7 @@ class Permits(msgspec.Struct):
     spec: Spec
     add: Callable[[ItemList], int]
     waiting: deque[Asking] = msgspec.field(default_factory=deque)
-    opening: Opening | None = None
+    opening: Opening = msgspec.field(default_factory=Opening)
     is_held: bool = False
     closed: str | None = None
     holds_all: bool = False
@@ -97,7 +97,7 @@ class Permits(msgspec.Struct):
         soonest_s, held_back = 0.0, self.held_back
         self.holds_all = False
         held_back.clear()
-        if self.opening is not None and self.waiting and (closed_s := self.opening.wait_s(now_s)) > 0.0:
+        if self.waiting and (closed_s := self.opening.wait_s(now_s)) > 0.0:
             return closed_s
         for asking in tuple(self.waiting):
             if asking.granted.done():

@@ -24,6 +24,7 @@ from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.items import ItemList
+from ipybatch.engine.data.local_time import zone_of
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.notice import encode_notify
 from ipybatch.engine.data.outcome import Outcome
@@ -87,7 +88,7 @@ class Run:
         self._items, self._journal, self._feed, self._on_outcomes = items, journal, feed, on_outcomes
         self._clock: Clock = feed.clock
         self._held = self._is_held_on_record = False
-        self._noted: list[str] = []  # notes on record
+        self._noted, self._reason = list[str](), ""  # notes, and why it waits, on record
         self._live = b""  # facts of the moment on record
         self._live_s = -math.inf  # when they were looked at
         self.obey: Callable[[Command], str] | None = None
@@ -163,6 +164,7 @@ class Run:
                 settings=spec.keying.settings_hash,
                 place=(spec.kernel, spec.notebook),
                 notify=encode_notify(spec.notify),
+                start_at_s=spec.start_at_s,
             )
         self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
         for group in groups:
@@ -273,16 +275,17 @@ class Run:
             taken: Ids of commands, each with what is said of it.
         """
         is_changed = self._held != self._is_held_on_record and not self.is_over
-        notes = self._feed.snapshot.notes
+        snapshot, at_s = self._feed.snapshot, self._clock.unix_s()
+        notes, reason = snapshot.notes, event_text.why_adjourned(snapshot, at_s)
         live = None if self.is_over else self._read_live()
-        if self._store is None or not (is_changed or taken or notes != self._noted or live):
+        if self._store is None or not (is_changed or taken or (notes, reason) != (self._noted, self._reason) or live):
             return
-        self._noted = list(notes)
+        self._noted, self._reason = list(notes), reason
         state: State | None = None
         if is_changed:
             self._is_held_on_record = self._held
             state = "paused" if self._held else "running"
-        self._store.mark(state, taken, self._clock.unix_s(), live)
+        self._store.mark(state, taken, at_s, live, reason, self._spec.start_at_s)
 
     def _read_live(self) -> bytes | None:
         """Return the facts of the moment, to be recorded; None when they are as on record, or were just looked at."""
@@ -373,6 +376,14 @@ class Run:
         if self.runner is not None and self._membership is not None and not self.is_over:
             self.runner.change(limits)
             self._membership.change(limits)
+
+    def postpone(self, start_at_s: float | None) -> None:
+        """Let nothing start before another moment, Unix; None for at once."""
+        self._spec = msgspec.structs.replace(self._spec, start_at_s=start_at_s)
+        if self.runner is not None and not self.is_over:
+            self.runner.scheduler.opening.begin(start_at_s, zone_of(self._spec.limits.zone))
+            self._feed.emit(events.Adjourned(self._clock.unix_s(), 0.0, "another start holds from now on"))
+            self.runner.wake()
 
     def lift(self) -> None:
         """End the cool-down of its resource, for all who share it.

@@ -397,7 +397,7 @@ class Runner:
         self.next_start_s = self.clock.now_s() + wait_s
         if wait_s == math.inf:
             return
-        when_s = self._loop.time() + (wait_s if self.scheduler.opening is None else min(wait_s, CLOSED_S))
+        when_s = self._loop.time() + (min(wait_s, CLOSED_S) if self.scheduler.opening.is_limited else wait_s)
         if self._alarm is not None:
             if self._alarm.when() <= when_s:
                 return

@@ -42,6 +42,7 @@ class Found(msgspec.Struct, frozen=True):
     Attributes:
         owner: Whoever holds its lease, alive or not; None for nobody.
         begun_s: When its latest start began; ``seconds`` are those of the starts that were ended before it.
+        start_at_s: Before which nothing of it was to start, Unix; None for nothing of the kind.
         live: Facts of the moment, as JSON.
     """
 
@@ -68,6 +69,7 @@ class Found(msgspec.Struct, frozen=True):
     begun_s: float | None
     ended_s: float | None
     resource: str
+    start_at_s: float | None
     notes: list[str]
     live: bytes | None
 
@@ -75,7 +77,7 @@ class Found(msgspec.Struct, frozen=True):
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
     " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated, settings,"
-    " owner, epoch, beat_s, begun_s, ended_s, resource, notes, live"
+    " owner, epoch, beat_s, begun_s, ended_s, resource, start_at_s, notes, live"
 )
 _WITHOUT = {"is_ordered": "0", "workload": "''", "about": "''"}  # in an older journal that is only read; others NULL
 
@@ -209,6 +211,7 @@ class RunStore(msgspec.Struct):
         settings: str = "",
         place: tuple[str, str] = ("", ""),
         notify: str | None = None,
+        start_at_s: float | None = None,
     ) -> None:
         """Mark the run as running.
 
@@ -218,6 +221,7 @@ class RunStore(msgspec.Struct):
             settings: Hash of what is sent with every item.
             place: The kernel and the notebook of Jupyter that it runs in; "" where that is not known.
             notify: Who is told what of it, as JSON; None for nobody.
+            start_at_s: Nothing of it starts before, Unix; None for at once.
 
         Raises:
             JournalError: It was not written.
@@ -227,8 +231,8 @@ class RunStore(msgspec.Struct):
             database.execute(
                 "UPDATE run SET state = 'running', reason = '', started_s = coalesce(started_s, ?), begun_s = ?,"
                 " resource = ?, workload = ?, about = ?, settings = ?, notes = NULL, live = NULL, kernel = ?,"
-                " notebook = ?, notify = ? WHERE id = ?",
-                (now_s, now_s, self.resource, workload, about, settings, *place, notify, self.run),
+                " notebook = ?, notify = ?, start_at_s = ? WHERE id = ?",
+                (now_s, now_s, self.resource, workload, about, settings, *place, notify, start_at_s, self.run),
             )
             self._count(database, self._with_recorded(counts), now_s, self._outdated() or b"")
 
@@ -298,8 +302,14 @@ class RunStore(msgspec.Struct):
         if self.found is not None and self.found.state == "rolled_back":
             self.write(lambda database: erase_items(database, self.run, kept=_LEFT_OUT), now_s)
 
-    def mark(
-        self, state: State | None, taken: Sequence[tuple[int, str]], now_s: float, live: bytes | None = None
+    def mark(  # noqa: PLR0917  # what is told at one moment, each of another type
+        self,
+        state: State | None,
+        taken: Sequence[tuple[int, str]],
+        now_s: float,
+        live: bytes | None = None,
+        reason: str = "",
+        start_at_s: float | None = None,
     ) -> None:
         """Record how the run stands now and what is noted, and which commands from elsewhere were taken, in one commit.
 
@@ -309,12 +319,14 @@ class RunStore(msgspec.Struct):
             state: "running" or "paused"; None for as before.
             taken: Ids of commands, each with what is said of it.
             live: Facts of the moment, as JSON; None for as before.
+            reason: Why it waits, by the clock on the wall.
+            start_at_s: Nothing of it starts before, Unix; None for at once.
         """
         notes = self._notes()
 
         def unit(database: sqlite3.Connection) -> None:
-            values = (state, notes, live, self.run)
-            told = "state = coalesce(?, state), notes = ?, live = coalesce(?, live)"
+            values = (state, notes, live, reason, start_at_s, self.run)
+            told = "state = coalesce(?, state), notes = ?, live = coalesce(?, live), reason = ?, start_at_s = ?"
             database.execute(f"UPDATE run SET {told} WHERE id = ?", values)  # noqa: S608  # a constant
             commands.acknowledge(database, taken, now_s)
 

@@ -382,6 +382,7 @@ STEPS = (
         version INTEGER NOT NULL DEFAULT 1
     );
     """,
+    "ALTER TABLE run ADD COLUMN start_at_s REAL",
 )
 
 

@@ -1,0 +1,67 @@
+"""Opening: by the clock on the wall, as a pure state machine."""
+
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipybatch import Limits
+from ipybatch.engine.rules.opening import Opening, opening_of
+
+BERLIN = ZoneInfo("Europe/Berlin")
+HOURS = st.sampled_from(["01:00-07:00", "22:00-06:00", "Mon-Fri 20:00-07:00, Sat-Sun", "02:15-02:45", "00:00-24:00"])
+MOMENTS = st.sampled_from(["2026-03-28 12:00", "2026-10-24 12:00", "2026-06-05 03:30"])
+
+
+def at(text):
+    return dt.datetime.fromisoformat(text).replace(tzinfo=BERLIN).timestamp()
+
+
+def made(hours=None, start_s=None):
+    return opening_of(Limits(hours=hours, zone="Europe/Berlin"), start_s, float)
+
+
+def test_without_hours_and_start_nothing_is_asked():
+    opening = made()
+    assert (opening.is_limited, opening.wait_s(5.0), opening.why(5.0)) == (False, 0.0, "")
+    assert Opening().wait_s(0.0) == 0.0
+
+
+def test_waits_for_its_start_then_for_its_hours():
+    opening = made("01:00-07:00", at("2026-06-01 03:00"))
+    assert opening.wait_s(at("2026-06-01 02:00")) == 3600.0
+    assert opening.why(at("2026-06-01 02:00")) == "it starts at 03:00 (Europe/Berlin)"
+    assert opening.wait_s(at("2026-06-01 03:00")) == 0.0
+    assert opening.wait_s(at("2026-06-01 07:00")) == 18 * 3600.0
+    assert opening.why(at("2026-06-01 07:00")) == "outside working hours: goes on at 01:00 (Europe/Berlin)"
+
+
+def test_a_clock_that_is_set_back_is_believed():
+    """What was worked out for later does not hold for before."""
+    opening = made("01:00-07:00")
+    assert opening.wait_s(at("2026-06-02 02:00")) == 0.0
+    assert opening.wait_s(at("2026-06-01 12:00")) == 13 * 3600.0
+    assert opening.wait_s(at("2026-06-01 06:59")) == 0.0
+
+
+def test_another_start_takes_the_place_of_one():
+    opening = made(None, at("2026-06-01 22:00"))
+    opening.begin(None, BERLIN)
+    assert not opening.is_limited
+    opening.begin(at("2026-06-01 23:00"), BERLIN)
+    assert opening.wait_s(at("2026-06-01 22:30")) == 1800.0
+
+
+@given(HOURS, MOMENTS, st.integers(0, 9 * 86_400), st.integers(0, 5 * 86_400))
+@settings(deadline=None)
+def test_open_seconds_last_until_they_are_open(hours, moment, later_s, open_s):
+    """Each of the two undoes the other; and no moment is both waited for and open."""
+    opening, from_s = made(hours), at(moment) + later_s
+    ends_s = from_s + opening.lasts_s(from_s, open_s)
+    assert opening.open_s(from_s, ends_s) == pytest.approx(open_s, abs=1e-3)
+    opens_s = opening.opens_s(from_s)
+    assert opening.wait_s(opens_s) == 0.0
+    assert opening.open_s(from_s, opens_s) == 0.0
+    assert opens_s == from_s or opening.wait_s(opens_s - 1) == pytest.approx(1)
