@@ -23,7 +23,7 @@ from tools.generated import write_or_check
 TARGET = Path(__file__).parents[1] / "docs" / "api.md"
 ROOMS = (
     *("library", "gemini", "forecast", "backends", "jupyter", "simulators", "testing", "events"),
-    *("frames", "accessor", "notify", "templates"),
+    *("frames", "accessor", "notify", "templates", "schedules"),
 )
 PUBLIC = ("ipybatch", *[f"ipybatch.{room}" for room in ROOMS])
 HEAD = """# API reference

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = _parser().parse_args(arguments)
         if sys.stdout is None:  # closed by whoever started it
-            if given.verb not in (*_COMMANDS, "run"):
+            if given.verb not in (*_COMMANDS, "run", "schedule"):
                 return _refuse("standard output is closed")
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
         code = _execute(given)
@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     templates.add_argument("what", choices=("list", "show", "delete"), metavar="list|show|delete")
     templates.add_argument("template", nargs="?", metavar="NAME", help="of the template, to show or delete")
     templates.add_argument("--json", action="store_true")
+    from ipybatch.schedules import command_line as schedule_lines
+
+    schedule_lines.add_parser(verbs)
     results = add("results", "print the results as CSV, or write them to a file")
     results.add_argument("-o", "--output", type=_writable, metavar="FILE", help=" ".join(_SUFFIXES))
     return parser
@@ -113,8 +116,8 @@ def _writable(text: str) -> Path:
 
 
 def _execute(given: argparse.Namespace) -> int:
-    if given.verb in _OF_NO_SESSION:
-        return _OF_NO_SESSION[given.verb](given)
+    if (of_no_session := _OF_NO_SESSION.get(given.verb)) is not None:
+        return of_no_session(given)
     path, run = _find(given.name, given.journal, is_running=given.verb in _COMMANDS)
     if given.verb == "show":
         return _show(path, run, as_json=given.json)
@@ -257,6 +260,14 @@ def _template(what: str, name: str | None, *, as_json: bool) -> int:
     return _write_json(template) if as_json else _write(mask(toml_file.encode(name, template)).rstrip())
 
 
+def _schedule(given: argparse.Namespace) -> int:
+    from ipybatch.schedules import command_line
+
+    for line in command_line.execute(given):
+        _write(line)
+    return DONE
+
+
 def _command(verb: str, path: Path, run: RecordedRun) -> int:
     _, done = _COMMANDS[verb]
     if run.state == "interrupted":
@@ -333,6 +344,7 @@ _OF_NO_SESSION: dict[str, Callable[[argparse.Namespace], int]] = {  # verbs that
     "list": lambda given: _list(_runs(given.journal), as_json=given.json),
     "doctor": lambda given: _doctor(given.journal, as_json=given.json),
     "run": lambda given: _run(given.submission, given.journal),
+    "schedule": _schedule,
     "template": lambda given: _template(given.what, given.template, as_json=given.json),
 }
 

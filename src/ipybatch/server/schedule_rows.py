@@ -14,9 +14,11 @@ import msgspec
 
 from ipybatch.engine.store import history
 from ipybatch.engine.store.network_copy import home_of
+from ipybatch.server import submission_rows
 from ipybatch.server.wire import SubmissionRequest
 
 T = TypeVar("T")
+_KEY = "schedule "  # the beginning of the idempotency keys of what schedules submit
 BACK_S = 60.0  # a clock that is as much behind what it has shown was set back: those of several machines differ by less
 
 
@@ -145,6 +147,20 @@ def is_taken(database: sqlite3.Connection, name: str) -> bool:
     """Say whether there is, or was, a session of that name."""
     asked = "SELECT 1 FROM submission WHERE name = ? UNION ALL SELECT 1 FROM run WHERE name = ?"
     return database.execute(asked, (name, name)).fetchone() is not None
+
+
+def key_of(row: Row, at: str) -> str:
+    """Return the idempotency key of what a time of a schedule becomes."""
+    return f"{_KEY}{row.id} @ {at}"
+
+
+def open_runs(database: sqlite3.Connection, now_s: float) -> Iterator[submission_rows.Row]:
+    """Yield the submissions of schedules that have not ended, and may run now."""
+    asked = (
+        f"SELECT {submission_rows.COLUMNS} FROM submission WHERE state IN ('PENDING', 'RUNNING', 'CANCELLING')"  # noqa: S608
+        " AND idempotency GLOB ? AND coalesce(start_at_s, 0) <= ?"
+    )
+    return submission_rows.read(database.execute(asked, (f"{_KEY}*", now_s)))
 
 
 def _read(cursor: sqlite3.Cursor) -> Iterator[Row]:

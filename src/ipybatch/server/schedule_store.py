@@ -355,7 +355,7 @@ class Schedules:
         )
         options = dataclasses.replace(DEFAULTS, account=row.account, max_requests=row.max_requests)
         try:
-            return to_order(request, options, idempotency=f"schedule {row.id} @ {at}")
+            return to_order(request, options, idempotency=rows.key_of(row, at))
         except JournalError:
             raise
         except BatchError as error:

@@ -46,7 +46,7 @@ def tell(row: Row, last: Submitted | None, now_s: float, base: str = "") -> Sche
         submission=msgspec.json.decode(row.request, type=SubmissionRequest),
         state=_state(row),
         question=question_of(row),
-        next=[iso(at_s) for at_s in next_times(row, now_s)],
+        next=[iso(at_s) for at_s in next_times_of(row, now_s)],
         last=None if last is None or row.last_s is None else _run(row.last_s, last),
         note=printable(row.note),
         created=iso(row.created_s),
@@ -54,7 +54,7 @@ def tell(row: Row, last: Submitted | None, now_s: float, base: str = "") -> Sche
     )
 
 
-def next_times(row: Row, now_s: float, count: int = NEXT) -> list[float]:
+def next_times_of(row: Row, now_s: float, count: int = NEXT) -> list[float]:
     """Return the next times of a schedule, Unix, whether it is paused or not."""
     is_waiting = _state(row) == "waiting" and row.next_s is not None
     after_s = math.nextafter(row.next_s or 0.0, -math.inf) if is_waiting else now_s
