@@ -37,6 +37,7 @@ HERE = (
 )
 ELSEWHERE = {
     "docs/gemini.md": "tests/gemini/test_docs.py",
+    "docs/schedules.md": "tests/schedules/test_docs.py",
     "docs/from-tqdm.md": "tests/test_from_tqdm.py",
     "docs/from-concurrent-gemini.md": "tests/gemini/test_docs.py",
 }
