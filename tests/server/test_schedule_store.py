@@ -85,7 +85,7 @@ class TestMaking:
         assert desk.look() == []
 
     def test_the_zone_of_this_machine_is_recorded_by_name(self, desk, monkeypatch):
-        monkeypatch.setenv("TZ", "Asia/Kolkata")
+        monkeypatch.setattr("tzlocal.get_localzone", lambda: ZoneInfo("Asia/Kolkata"))
         desk.store.put("night", request(zone=None))
         assert desk.told().zone == "Asia/Kolkata"
         assert desk.told().next[0] == "2026-12-01T16:30:00.000Z"
