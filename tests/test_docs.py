@@ -40,6 +40,7 @@ ELSEWHERE = {
     "docs/schedules.md": "tests/schedules/test_docs.py",
     "docs/from-tqdm.md": "tests/test_from_tqdm.py",
     "docs/from-concurrent-gemini.md": "tests/gemini/test_docs.py",
+    "docs/notify.md": "tests/notify/test_docs.py",
 }
 NOT_RUN = {
     "docs/api.md": "signatures, made from the source; the examples are doctests",

@@ -22,7 +22,7 @@ from ipybatch.engine.store.history import RecordedRun
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import BatchError, InputError
 from ipybatch.session import follower
-from ipybatch.session.session import BatchSession
+from ipybatch.session.session import BatchSession, save_results
 
 DONE, REFUSED, ASKED, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141  # 2 is argparse's
 
@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     from ipybatch.schedules import command_line as schedule_lines
 
     schedule_lines.add_parser(verbs)
+    from ipybatch.notify import command_line as notify_lines
+
+    notify_lines.add_parser(verbs)
     results = add("results", "print the results as CSV, or write them to a file")
     results.add_argument("-o", "--output", type=_writable, metavar="FILE", help=" ".join(_SUFFIXES))
     return parser
@@ -231,6 +234,15 @@ def _results(session: BatchSession, output: Path | None) -> int:
     return DONE
 
 
+def _notify(given: argparse.Namespace) -> int:
+    from ipybatch.notify import command_line, delivery
+
+    delivery.deliverer.save = save_results
+    for line in command_line.execute(given):
+        _write(line)
+    return DONE
+
+
 def _run(submission: str, journal: Path | None) -> int:
     from ipybatch.server.run import work
 
@@ -345,6 +357,7 @@ _OF_NO_SESSION: dict[str, Callable[[argparse.Namespace], int]] = {  # verbs that
     "doctor": lambda given: _doctor(given.journal, as_json=given.json),
     "run": lambda given: _run(given.submission, given.journal),
     "schedule": _schedule,
+    "notify": _notify,
     "template": lambda given: _template(given.what, given.template, as_json=given.json),
 }
 

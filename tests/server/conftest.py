@@ -142,6 +142,7 @@ def running(served):
 def served(jupyter, tmp_path, monkeypatch):
     """The server, with a journal, a folder of registrations and kernels that are this test's alone."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("IPYBATCH_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv(journals.PATH_VARIABLE, str(tmp_path / "journal.sqlite3"))
     monkeypatch.setenv("IPYBATCH_CONFIG", str(tmp_path / "config"))
     yield jupyter

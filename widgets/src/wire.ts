@@ -10,6 +10,7 @@ export type Misfire = "run" | "skip" | "ask";
 export type ScheduleState = "waiting" | "paused" | "asking" | "ended";
 export type ScheduleVerb = "pause" | "resume" | "run_now" | "answer";
 export type ScheduleAnswer = "run" | "skip";
+export type NoticeKind = "finished" | "failed" | "cancelled" | "breaker" | "budget" | "expiring";
 
 /** A session in a list. */
 export interface SessionItem {
@@ -216,6 +217,16 @@ export interface Upload {
   note: string;
 }
 
+/** Who is told what, and when; as `ipybatch.notify.Notify`. */
+export interface NotifyRequest {
+  channels: string | string[];
+  on?: NoticeKind[] | null;
+  breaker_min?: number | null;
+  budget_share?: number | null;
+  expiring_h?: number | null;
+  attach_mb?: number | null;
+}
+
 /** What is submitted. */
 export interface SubmissionRequest {
   template: string;
@@ -226,7 +237,7 @@ export interface SubmissionRequest {
   start_at?: string | null;
   zone?: string | null;
   priority?: UrgencyWord | null;
-  notify?: unknown;
+  notify?: string | string[] | NotifyRequest | null;
 }
 
 /** Credits of a submission, and of the account that pays them. */

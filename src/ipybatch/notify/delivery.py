@@ -89,10 +89,7 @@ def outbox(journal: str | Path | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    path = journals.resolved(Path(journal) if journal is not None else journals.default_path())
-    found: list[Message] = []
-    with suppress(history.Gone):
-        found = history.look(path, lambda database, _: rows.read(database) if rows.has_table(database) else [])
+    found = read_messages(None if journal is None else Path(journal))
     columns = {
         "at": pd.to_datetime([message.created_s for message in found], unit="s", utc=True).round("ms"),
         "session": [message.notice.name for message in found],
@@ -105,6 +102,18 @@ def outbox(journal: str | Path | None = None) -> pd.DataFrame:
         "id": [message.id for message in found],
     }
     return pd.DataFrame(columns)
+
+
+def read_messages(journal: Path | None) -> list[Message]:
+    """Return the latest messages of a journal, oldest first; none where it is not there.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    path = journals.resolved(journal or journals.default_path())
+    with suppress(history.Gone):
+        return history.look(path, lambda database, _: rows.read(database) if rows.has_table(database) else [])
+    return []
 
 
 def test_channel(name: str) -> None:
@@ -142,11 +151,13 @@ class Round:
     Attributes:
         sent: How many messages were.
         next_s: When the next one is due, Unix; None for none that waits.
+        is_awaited: Whether a session has not ended that is to be told of.
     """
 
     def __init__(self, path: Path, save: SaveResults | None = None, *, is_for_all: bool = True) -> None:
         self.sent = 0
         self.next_s: float | None = None
+        self.is_awaited = False
         self._path, self._save, self._is_for_all = path, save, is_for_all
 
     def run(self) -> Round:
@@ -170,7 +181,8 @@ class Round:
     def _look(self, database: sqlite3.Connection) -> tuple[list[int], float | None]:
         if not rows.has_table(database):
             return [], None
-        left = rows.find_interrupted(database, time.time()) if self._is_for_all else []
+        self.is_awaited = self._is_for_all and rows.is_awaited(database)
+        left = rows.find_interrupted(database, time.time()) if self.is_awaited else []
         return left, rows.next_s(database)
 
     def _claimed(self, skipped: list[str]) -> Message | None:

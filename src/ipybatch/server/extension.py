@@ -102,6 +102,8 @@ class IpyBatch(ExtensionApp):
     def _beside(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs as long as the server does."""
         from ipybatch.server.activity import Activity
+        from ipybatch.server.delivery import Delivery
+        from ipybatch.server.journal_files import JournalFiles
         from ipybatch.server.schedules import scheduling
         from ipybatch.server.session_kernels import supervise
         from ipybatch.server.uploads import sweeping
@@ -112,6 +114,7 @@ class IpyBatch(ExtensionApp):
             scheduling(self.services),
             supervise(self.services),
             self.services.watcher.run(),
+            Delivery(JournalFiles()).run(),
         ]
         if options.keep_alive:
             activity = Activity(self.serverapp, catalogue.live, pool, keep_alive_h=options.keep_alive_h)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 
 import msgspec
 
 from ipybatch.engine.data.local_time import read_start, zone_of
 from ipybatch.errors import InputError
+from ipybatch.notify import channel_list
+from ipybatch.server.notify_request import to_notify
 from ipybatch.server.options import Options
 from ipybatch.server.submission_rows import PRIORITIES, Order
 from ipybatch.server.templates import WrongField, find_template, resolve
@@ -83,6 +86,7 @@ def check_common(request: SubmissionRequest) -> float | None:
             check_name(request.name)
         except InputError as error:
             raise WrongField("name", str(error), value=request.name) from None
+    _check_notify(request)
     try:
         zone = zone_of(request.zone)
     except InputError as error:
@@ -93,3 +97,21 @@ def check_common(request: SubmissionRequest) -> float | None:
         return read_start(request.start_at, time.time(), zone)
     except InputError as error:
         raise WrongField("start_at", str(error), value=request.start_at, allowed=_START) from None
+
+
+def _check_notify(request: SubmissionRequest) -> None:
+    """Refuse channels that there are not.
+
+    Raises:
+        WrongField: Names the one, and those there are.
+        MissingExtra: What a channel needs is not installed.
+    """
+    try:
+        notify = to_notify(request)
+        if notify is not None:
+            channel_list.check_channels(notify.channels)
+    except InputError as error:
+        allowed = None
+        with suppress(InputError):
+            allowed = sorted(channel_list.channels())
+        raise WrongField("notify", str(error), value=request.notify, allowed=allowed) from None

@@ -18,6 +18,7 @@ from ipybatch.engine.store import history, lease, schema
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import InputError
+from ipybatch.server.notify_request import put_failed
 from ipybatch.server.wire import SubmissionRequest, UrgencyWord
 
 PRIORITIES: tuple[UrgencyWord, ...] = ("high", "medium", "low")
@@ -263,6 +264,8 @@ def end(  # noqa: PLR0917  # what is written
         "UPDATE submission SET state = ?, reason = ?, ended_s = ?, owner = NULL WHERE number = ?",
         (state, mask(reason), now_s, row.number),
     )
+    if state == "FAILED":
+        put_failed(database, row.number, row.name, row.run, row.queued_s, reason, now_s)
     if row.reservation is None:
         return
     from ipybatch.gemini.money.credits import close_in  # half a second, once

@@ -65,7 +65,7 @@ class SubmissionsHandler(Handler):
         "POST": Operation(
             summary="Submit work that runs in a kernel of its own",
             answers={200: Quote, 202: Submission},
-            refuses=(402, 409, 415, 422, 501, 503),
+            refuses=(402, 409, 415, 422, 503),
             parameters=(_DRY_RUN, KEY),
             body=SubmissionRequest,
         ),
@@ -157,7 +157,6 @@ def quote(services: Services, request: SubmissionRequest) -> Quote:
         BatchError: The same, as its template tells it.
     """
     with _refused():
-        _check_notify(request)
         return to_quote(request, services.options)
 
 
@@ -175,7 +174,6 @@ def submit(services: Services, request: SubmissionRequest, key: str = "") -> Sub
         store = services.submissions()
         made = store.repeated(key, canonical(request)[1]) if key else None
         if made is None:
-            _check_notify(request)
             made = store.create(to_order(request, services.options, idempotency=key))
         return submission_view.tell(services, store, made.as_created())
 
@@ -309,13 +307,3 @@ def _refused() -> Iterator[None]:
         raise Refusal(422, "the body must not be nested so deeply", field="body") from None
     except Conflict as error:
         raise Refusal(409, str(error), field="name", next_step="cancel it, wait, or choose another name") from None
-
-
-def _check_notify(request: SubmissionRequest) -> None:
-    """Refuse what is not there yet.
-
-    Raises:
-        Refusal: It is asked for.
-    """
-    if request.notify is not None:
-        raise Refusal(501, "notify is not there yet", field="notify", next_step="leave it out, and ask for the state")

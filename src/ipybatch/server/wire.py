@@ -24,6 +24,7 @@ Misfire = Literal["run", "skip", "ask"]
 ScheduleState = Literal["waiting", "paused", "asking", "ended"]
 ScheduleVerb = Literal["pause", "resume", "run_now", "answer"]
 ScheduleAnswer = Literal["run", "skip"]
+NoticeKind = Literal["finished", "failed", "cancelled", "breaker", "budget", "expiring"]
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -203,6 +204,21 @@ class Upload(msgspec.Struct, kw_only=True):
     note: str = ""
 
 
+class NotifyRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Who is told what, and when; as `ipybatch.notify.Notify`.
+
+    Attributes:
+        channels: Names of channels, never addresses.
+    """
+
+    channels: str | list[str]
+    on: list[NoticeKind] | None = None
+    breaker_min: float | None = None
+    budget_share: float | None = None
+    expiring_h: float | None = None
+    attach_mb: float | None = None
+
+
 class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is submitted.
 
@@ -215,7 +231,7 @@ class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
         start_at: Not before then: "22:00", the next one, or ISO 8601, by the clocks of ``zone`` where it has no offset.
         zone: Such as "Europe/Berlin"; null for the server's own.
         priority: "high" goes first; by default "medium".
-        notify: Not there yet.
+        notify: Who is told how it ends: the name of a channel, several, or the names with what is told, and when.
     """
 
     template: str
@@ -226,7 +242,7 @@ class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     start_at: str | None = None
     zone: str | None = None
     priority: UrgencyWord | None = None
-    notify: Any = None
+    notify: str | list[str] | NotifyRequest | None = None
 
 
 class Credits(msgspec.Struct, kw_only=True):

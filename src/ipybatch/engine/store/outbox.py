@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -161,6 +161,10 @@ def claim(database: sqlite3.Connection, now_s: float, skipped: Collection[str] =
     asked = f"SELECT {_COLUMNS}, owner, beat_s FROM outbox WHERE {due}"  # noqa: S608  # constants
     for *values, owner, beat_s in database.execute(asked, (now_s,)).fetchall():
         message = _read(values)
+        if message is None:
+            unread = "UPDATE outbox SET state = 'given up', ended_s = ?, error = 'it cannot be read' WHERE number = ?"
+            database.execute(unread, (now_s, values[0]))
+            continue
         if message.channel in skipped or (owner is not None and _is_sending(owner, beat_s, now_s)):
             continue
         database.execute(
@@ -232,7 +236,14 @@ def _note(database: sqlite3.Connection, run: int, text: str) -> None:
 def read(database: sqlite3.Connection, *, limit: int = 1000) -> list[Message]:
     """Return the latest messages, oldest first."""
     asked = f"SELECT {_COLUMNS} FROM outbox ORDER BY number DESC LIMIT ?"  # noqa: S608  # constants
-    return [_read(values) for values in database.execute(asked, (limit,)).fetchall()][::-1]
+    found = map(_read, database.execute(asked, (limit,)).fetchall())
+    return [message for message in found if message is not None][::-1]
+
+
+def is_awaited(database: sqlite3.Connection) -> bool:
+    """Say whether a run has not ended that asks for notice."""
+    asked = "SELECT 1 FROM run WHERE notify IS NOT NULL AND state IN (?, ?) LIMIT 1"
+    return database.execute(asked, UNENDED).fetchone() is not None
 
 
 _LEFT = (  # by a process that did not end it; and nothing begins it again by itself, and nobody was told of it yet
@@ -296,7 +307,11 @@ def first_error(database: sqlite3.Connection, run: int) -> str:
     return "" if found is None else str(found[0])
 
 
-def _read(values: Collection[object]) -> Message:
+def _read(values: Sequence[Any]) -> Message | None:
+    """Return a row; None for one that is not as it was written."""
     told = dict(zip(_COLUMNS.split(", "), values, strict=True))
-    told["notice"] = _decode(told["notice"])  # type: ignore[arg-type]  # a blob
-    return msgspec.convert(told, Message)
+    try:
+        told["notice"] = _decode(told["notice"])
+        return msgspec.convert(told, Message)
+    except (msgspec.MsgspecError, TypeError):
+        return None

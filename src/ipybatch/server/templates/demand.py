@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from ipybatch.server import upload_store
+from ipybatch.server.notify_request import to_notify
 from ipybatch.server.templates.template import (
     CHECKED,
     Checked,
@@ -146,7 +147,7 @@ class Forecast:
 
         arguments, path = self._read(request, journal)
         with naming(request.params, OTHER_NAMES):
-            return forecast(path, name=name, journal=journal, **arguments)
+            return forecast(path, name=name, journal=journal, notify=to_notify(request), **arguments)
 
     def used(self, session: BatchSession, *, since_s: float = 0.0) -> Decimal:
         """Return 0: a forecast takes no credits."""

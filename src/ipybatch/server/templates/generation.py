@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from ipybatch.errors import InputError
+from ipybatch.server.notify_request import to_notify
 from ipybatch.server.templates.template import (
     CHECKED,
     Checked,
@@ -223,6 +224,7 @@ class Generate:
                 images_to=folder,
                 api_key=find_key(base_url),
                 base_url=base_url,
+                notify=to_notify(request),
                 **{**paced, **self._arguments(request, read)},
             )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from ipybatch.errors import InputError
+from ipybatch.server.notify_request import to_notify
 from ipybatch.server.templates.template import (
     CHECKED,
     Checked,
@@ -158,7 +159,7 @@ class Refresh:
         with naming(request.params):
             arguments, source, library = _arguments(read, request.params), _source(read), _library(read.library)
             items = _items(request, read, library, source)
-            return _make(read, items, source, name=name, journal=journal, **arguments)
+            return _make(read, items, source, name=name, journal=journal, notify=to_notify(request), **arguments)
 
 
 def _make(read: Params, items: list[Any], source: Source, **arguments: Any) -> RefreshSession:

@@ -1,0 +1,55 @@
+"""Notify request: who is to be told of a submission, as its request says it by names of channels, and as its session
+takes it.
+
+A submission that fails before it has a session is told here: nobody else would.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.notice import Notice, Notify, read_notify
+from ipybatch.engine.store import outbox
+from ipybatch.errors import InputError
+from ipybatch.server.wire import NotifyRequest, SubmissionRequest
+
+
+def to_notify(request: SubmissionRequest) -> Notify | None:
+    """Return who is told what of a request's session; None for nobody.
+
+    Raises:
+        InputError: It is not what it must be.
+    """
+    given = request.notify
+    if not isinstance(given, NotifyRequest):
+        return read_notify(given)
+    told = {name: value for name, value in msgspec.structs.asdict(given).items() if value is not None}
+    return Notify(**told)
+
+
+def put_failed(  # noqa: PLR0917  # the row
+    database: sqlite3.Connection, number: int, name: str, run: int | None, queued_s: float, reason: str, now_s: float
+) -> None:
+    """Put into the outbox that a submission has failed, as part of a transaction, unless its session tells that.
+
+    Args:
+        number: Of the submission, and ``name``: its session's.
+        run: Of its session; None where it never had one.
+        queued_s: When it came into the queue: a session that began before that told another end.
+    """
+    if run is not None:
+        found = database.execute("SELECT begun_s FROM run WHERE id = ?", (run,)).fetchone()
+        if found is not None and (found[0] or 0.0) >= queued_s:
+            return
+    body, requests = database.execute("SELECT request, requests FROM submission WHERE number = ?", (number,)).fetchone()
+    try:
+        notify = to_notify(msgspec.json.decode(body, type=SubmissionRequest))
+    except (InputError, msgspec.MsgspecError):  # of a later version
+        return
+    if notify is not None:
+        counts = Counts(total=requests, pending=requests)
+        notice = Notice(kind="failed", name=name, state="failed", at_s=now_s, counts=counts, reason=reason)
+        outbox.put(database, 0, number, notify, notice, due_s=now_s, detail=f"{queued_s:.3f}")

@@ -1,0 +1,62 @@
+"""Signatures: what was signed with a secret a moment ago is known by it, and nothing else is."""
+
+import hashlib
+import hmac
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipybatch import notify
+from ipybatch.notify import webhook
+from tests.notify.receivers import SECRET
+
+
+def headers(body, secret=SECRET, at_s=None):
+    timestamp = str(int(time.time() if at_s is None else at_s))
+    return {"X-Ipybatch-Timestamp": timestamp, "X-Ipybatch-Signature": webhook.sign(secret, timestamp, body)}
+
+
+@given(st.binary(max_size=200), st.text(min_size=1, max_size=40))
+def test_a_signed_body_is_known_and_a_changed_one_is_not(body, secret):
+    signed = headers(body, secret)
+    assert notify.verify(secret, signed, body)
+    assert not notify.verify(secret, signed, body + b" ")
+    assert not notify.verify(secret + "x", signed, body)
+
+
+def test_it_is_the_hmac_that_the_documentation_says():
+    expected = hmac.new(SECRET.encode(), b"1700000000." + b"{}", hashlib.sha256).hexdigest()
+    assert webhook.sign(SECRET, "1700000000", b"{}") == f"sha256={expected}"
+
+
+def test_names_of_headers_are_in_any_case():
+    assert notify.verify(SECRET, {name.lower(): value for name, value in headers(b"{}").items()}, b"{}")
+
+
+@pytest.mark.parametrize("ago_s", [400, -400])
+def test_an_old_one_is_refused_though_its_signature_is_right(ago_s):
+    """Whoever has seen a message cannot send it again tomorrow."""
+    assert not notify.verify(SECRET, headers(b"{}", at_s=time.time() - ago_s), b"{}")
+    assert notify.verify(SECRET, headers(b"{}", at_s=time.time() - ago_s), b"{}", max_age_s=500)
+
+
+@given(st.text(max_size=20), st.text(max_size=80))
+def test_whatever_stands_in_the_headers_is_refused(timestamp, signature):
+    told = {"X-Ipybatch-Timestamp": timestamp, "X-Ipybatch-Signature": signature}
+    assert not notify.verify(SECRET, told, b"{}")
+    assert not notify.verify(SECRET, {}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("given", "wait_s"),
+    [("120", 120.0), ("999999", webhook.LONGEST_WAIT_S), ("soon", 0.0), ("", 0.0), ("-5", 0.0), ("²", 0.0)],
+)
+def test_how_long_a_receiver_wants_to_be_left_alone(given, wait_s):
+    assert webhook._wait_s({"Retry-After": given}) == wait_s
+
+
+def test_a_receivers_date_is_understood():
+    at = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 600))
+    assert 590 < webhook._wait_s({"Retry-After": at}) <= 600
