@@ -38,7 +38,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://")
 _KINDS = {"json+https": WEBHOOK, "json+http": WEBHOOK, "mailto": MAIL, "mailtos": MAIL, "desktop": DESKTOP}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PLAIN_HOST = re.compile(r"[A-Za-z.-]*|[0-9.]+|\[?[0-9a-fA-F:]+\]?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
-_LONG = 8  # characters of a part that is masked wherever it turns up: shorter ones stand in other words
+_LONG, _LONGEST_WORD = 8, 20  # characters of a part that is masked wherever it turns up
 SERVICE = "ipybatch"  # in the keyring
 
 
@@ -156,14 +156,18 @@ def _register(url: str, secret: str) -> None:
     found += [part for part in (user, unquote(user)) if "@" in part or not part.isalpha()]
     if not _PLAIN_HOST.fullmatch(parts.netloc.partition(":")[0]) or "@" in parts.netloc:
         found.append(parts.netloc)
-    texts = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query)), parts.query, parts.fragment]
-    for text in texts:
-        found += [piece for piece in re.split(r"[,;\s]", unquote(text)) if len(piece) >= _LONG or "@" in piece]
-        found += [text] if len(text) >= _LONG else []
-    if len(parts.path) > _LONG:
-        found.append(parts.path)
+    texts = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query)), parts.fragment]
+    pieces = [piece for text in texts for piece in re.split(r"[,;\s]", unquote(text)) if _is_telling(piece)]
+    found += pieces
+    found += [text for text in (*texts, parts.path, parts.query) if any(piece in unquote(text) for piece in pieces)]
     for text in found:
         register(text)
+
+
+def _is_telling(piece: str) -> bool:
+    """Say whether a part of an address is somebody's, or a token: words such as "notifications" stand in other texts."""
+    is_mixed = any(map(str.isdigit, piece)) and any(map(str.isalpha, piece))
+    return "@" in piece or (len(piece) >= _LONG and is_mixed) or len(piece) >= _LONGEST_WORD
 
 
 def unknown(field: str, name: Any, rows: Iterable[str]) -> InputError:
