@@ -165,7 +165,7 @@ def _register(url: str, secret: str) -> None:
 
 
 def _is_telling(piece: str) -> bool:
-    """Say whether a part of an address is somebody's, or a token: words such as "notifications" stand in other texts."""
+    """Say whether a part of an address is somebody's, or a token: words such as "notifications" stay as they are."""
     is_mixed = any(map(str.isdigit, piece)) and any(map(str.isalpha, piece))
     return "@" in piece or (len(piece) >= _LONG and is_mixed) or len(piece) >= _LONGEST_WORD
 
