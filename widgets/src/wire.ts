@@ -368,6 +368,7 @@ export interface Change {
   removed: string[];
   schedules: boolean;
   submissions: boolean;
+  templates: boolean;
 }
 
 /** A template in a list. */

@@ -18,6 +18,7 @@ from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.options import Options
 from ipybatch.server.recorded_view import Views
 from ipybatch.server.watcher import Watcher, watch
+from ipybatch.templates import toml_file
 
 if TYPE_CHECKING:
     from ipybatch.server.schedule_store import Schedules
@@ -57,9 +58,8 @@ class Services:
 
     def __post_init__(self) -> None:
         """Begin to watch."""
-        self.watcher = watch(
-            self.app, self.catalogue, self.pool, {"schedules": self._schedule_stamp, "submissions": self._queue}
-        )
+        beside = {"schedules": self._schedule_stamp, "submissions": self._queue, "templates": toml_file.stamp}
+        self.watcher = watch(self.app, self.catalogue, self.pool, beside)
 
     def submissions(self) -> Submissions:
         """Return the submissions of the default journal, in a thread: what they need takes half a second to load.

@@ -47,6 +47,7 @@ SCHEMA = {
         "removed": {"type": "array", "title": "Ids of sessions that are not there any more"},
         "schedules": {"type": "boolean", "title": "Whether schedules changed: GET /ipybatch/api/v1/schedules"},
         "submissions": {"type": "boolean", "title": "Whether other submissions wait, or run, than before"},
+        "templates": {"type": "boolean", "title": "Whether templates changed: GET /ipybatch/api/v1/templates"},
     },
 }
 LOOK_S = 0.5  # at most two changes a second

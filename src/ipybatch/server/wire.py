@@ -424,6 +424,7 @@ class Change(msgspec.Struct, kw_only=True):
     removed: list[str]
     schedules: bool = False
     submissions: bool = False
+    templates: bool = False
 
 
 class TemplateItem(msgspec.Struct, kw_only=True):

@@ -41,7 +41,7 @@ from ipybatch.engine.store.resources import in_force
 from ipybatch.engine.store.resume import Items
 from ipybatch.errors import InputError
 from ipybatch.jupyter.kernel import this_kernel
-from ipybatch.session import arguments, live_sessions, templating, waiting
+from ipybatch.session import arguments, live_sessions, waiting
 from ipybatch.session.control import Control
 from ipybatch.session.start_time import start_of
 from ipybatch.session.workload import Workload, encode_about
@@ -220,6 +220,8 @@ class BatchSession(Control):
                 for reading.
             OSError: It cannot be written.
         """
+        from ipybatch.session import templating
+
         path, told = templating.save(name, description, self._made, self._workload)
         self.note(told, "passing")
         return path
@@ -241,6 +243,8 @@ class BatchSession(Control):
             InputError: There is no such template, its file or an argument is not what it must be, or one is missing;
                 nothing was started.
         """
+        from ipybatch.session import templating
+
         return templating.make(cls, BatchSession, template, data, changes)
 
     @property

@@ -75,6 +75,16 @@ def names() -> list[str]:
     return sorted(found, key=lambda name: (name.casefold(), name))
 
 
+def stamp() -> tuple[tuple[str, int, int], ...]:
+    """Return what is another one whenever a template of the user's was written, edited or deleted."""
+    found = []
+    for name in names():
+        with suppress(OSError):
+            about = path_of(name).stat()
+            found.append((name, about.st_mtime_ns, about.st_size))
+    return tuple(found)
+
+
 def read(name: Any) -> Template:
     """Return a template of the user's.
 

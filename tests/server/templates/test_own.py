@@ -6,7 +6,7 @@ import pytest
 
 from ipybatch import BatchSession, templates
 from ipybatch.server.submission_order import canonical, to_order, to_quote
-from ipybatch.server.templates import WrongField, check_own, resolve
+from ipybatch.server.templates import WrongField, check_own, find_template, resolve
 from ipybatch.server.wire import SubmissionRequest
 from ipybatch.simulators import serve
 from ipybatch.templates import Template
@@ -124,6 +124,30 @@ def test_prompts_saved_in_python_run_as_a_submission(desk):
         )  # fmt: skip
 
 
+def test_template_text_saved_in_python_is_filled_by_requests(desk):
+    """The same prompts as in Python; and no field of a request is read as a file."""
+    from ipybatch.gemini import generate
+
+    rows = [{"id": "a", "name": "fox", "price": 2}, {"id": "b", "name": "owl", "price": 3.5}]
+    with serve("gemini") as url:
+        made = generate(rows, template="A {name} of {price:.2f}", base_url=url, api_key="SIMULATED")
+        made.save_template("night")
+        request = resolve(asked(requests=[*rows, {"name": "elk", "price": 1, "image": "/etc/passwd"}]))
+        session = find_template("text").session(request, name="night", journal=desk.journal)
+    tasks = list(session._items.plan)
+    assert [task.item.text for task in tasks] == ["A fox of 2.00", "A owl of 3.50", "A elk of 1.00"]
+    assert [json.loads(task.key) for task in tasks] == ["a", "b", 3]
+    assert "passwd" not in repr(tasks)
+
+
+@pytest.mark.parametrize("wrong", [3, {"name": "fox"}, {"name": None, "price": 1}, {"name": "a", "price": "x"}])
+def test_request_that_does_not_fill_it(desk, wrong):
+    params = {"template": "A {name} of {price:.2f}", "base_url": "http://127.0.0.1:9"}
+    with pytest.raises(WrongField) as error:
+        find_template("text").check(asked("text", requests=[wrong], params=params), OPTIONS)
+    assert error.value.field == "requests[0]"
+
+
 # What a request may write
 
 GOOD = [
@@ -152,7 +176,10 @@ WRONG = [
     ({"params": {"samples": 0}}, "params.samples"),
     ({"params": {"base_url": "https://elsewhere.example"}}, "params.base_url"),
     ({"params": {"api_key": "x"}}, "params.api_key"),
-    ({"params": {"template": "About {x}"}}, "params.template"),
+    ({"params": {"template": "About nothing"}}, "params.template"),
+    ({"params": {"template": "About {x.__class__}"}}, "params.template"),
+    ({"params": {"template": "About {x:>99999999}"}}, "params.template"),
+    ({"params": {"template": "About {x:{y}}"}}, "params.template"),
     ({"params": {"limits": {"concurrency": 0}}}, "params.limits.concurrency"),
     ({"params": {"retry": 3}}, "params.retry"),
     ({"based_on": "refresh", "params": {"library": "../mine.db"}}, "params.library"),

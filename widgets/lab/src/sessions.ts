@@ -123,7 +123,7 @@ export class Sessions {
     else this.known.delete(id);
   }
 
-  change(change: Omit<Change, "schedules" | "submissions">, now_s: number): void {
+  change(change: Omit<Change, "schedules" | "submissions" | "templates">, now_s: number): void {
     for (const id of change.removed) {
       this.known.delete(id);
       this.told?.add(id);

@@ -2,6 +2,8 @@
 
     {"prompt": "A red fox", "imageBase64": "iVBORw0..."}    a request; a text alone will do
 
+With the parameter ``template`` a request is an object with what the template names.
+
 A request without an id has its number, from 1, as its key.  Images of answers go to a folder of the submission's own
 beside the journal; results name the files.
 
@@ -14,7 +16,8 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Mapping
+import string
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,13 +55,13 @@ WAIT_S = 49 * 3600.0  # of batch jobs: the service ends them after 48 hours
 SIMULATOR_POLL_S = 1.0  # of jobs on this machine, which take seconds
 _FIELDS = ("id", "prompt", "imageBase64")
 _CONFIG = ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
-_OURS = ("base_url", *_CONFIG)
+_OURS = ("base_url", "template", *_CONFIG)
 _OTHER_NAMES = {"models": "model"}
+_SHORT_FORMAT = re.compile(r"[^{}\d]*\d{0,3}[^{}\d]*\d{0,2}[^{}\d]*")
 _INSTEAD = {
     "images_to": "images go to a folder of the submission's own; results name them",
     "account": "c.IpyBatch.account names the credit account",
     "name": "give it beside params",
-    "template": "write whole prompts",
     "client": "give base_url",
 }
 
@@ -68,6 +71,7 @@ class Params(Policies, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         lane: "batch" by default: half the credits, within a day.
+        template: A text with names in braces, which the fields of each request fill.
         config: The generation config; its most used fields are parameters too.
         wait_s: Longest wait for batch jobs, seconds; by default until the service gives them up.
         base_url: An address of this machine, or the one that the server's environment names.
@@ -76,6 +80,7 @@ class Params(Policies, kw_only=True, forbid_unknown_fields=True):
     model: str | None = None
     models: list[str] | None = None
     lane: Literal["online", "flex", "batch", "auto"] = "batch"
+    template: str | None = None
     system: str | None = None
     schema: dict[str, Any] | None = None
     config: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -218,7 +223,7 @@ class Generate:
         paced = {"poll_s": SIMULATOR_POLL_S} if base_url is not None and is_loopback(base_url) else {}
         with naming(request.params, _OTHER_NAMES):
             return generate(
-                read_requests(request.requests or []),
+                read_requests(request.requests or [], read.template),
                 name=name,
                 journal=journal,
                 images_to=folder,
@@ -249,13 +254,15 @@ class Generate:
         request = SubmissionRequest(template=self._operation, params=dict(params))
         read = read_params(request.params, Params, _INSTEAD)
         read_address(read.base_url, ADDRESSES)
+        _filler(read.template)
         self._make(request, [{"id": 1, "prompt": "A prompt"}], read)
 
     def _read(self, request: SubmissionRequest, options: Options) -> tuple[list[dict[str, Any]], Params]:
         """Return prompts and parameters of which a session can be made."""
         check_unused(request, "upload")
-        prompts = read_requests(check_count(request, options))
+        listed = check_count(request, options)
         read = read_params(request.params, Params, _INSTEAD)
+        prompts = read_requests(listed, read.template)
         find_key(read_address(read.base_url, ADDRESSES))
         self._make(request, prompts, read)
         return prompts, read
@@ -321,13 +328,18 @@ def find_key(base_url: str | None) -> str:
     raise WrongField(KEYS[0], msg, next_step=step)
 
 
-def read_requests(requests: list[Any]) -> list[dict[str, Any]]:
+def read_requests(requests: list[Any], template: str | None = None) -> list[dict[str, Any]]:
     """Return requests as prompts, with a key each.
+
+    Args:
+        template: A text that the fields of each request fill; None for requests that are prompts.
 
     Raises:
         WrongField: One is not what it must be; names its number and field, and does not repeat what is in it.
     """
-    prompts = [_prompt(item, f"requests[{number - 1}]", number) for number, item in enumerate(requests, 1)]
+    fill = _filler(template)
+    placed = [(f"requests[{place}]", item) for place, item in enumerate(requests)]
+    prompts = [_prompt(fill(item, where), where, number) for number, (where, item) in enumerate(placed, 1)]
     seen: set[str | int] = set()
     for number, prompt in enumerate(prompts):
         if prompt["id"] in seen:
@@ -335,6 +347,38 @@ def read_requests(requests: list[Any]) -> list[dict[str, Any]]:
             raise WrongField(field, f"{field} must differ from those before it", value=prompt["id"])
         seen.add(prompt["id"])
     return prompts
+
+
+def _filler(template: str | None) -> Callable[[Any, str], Any]:
+    """Return what makes a prompt of a request.
+
+    Raises:
+        WrongField: The template is none, or would make a text of any size.
+    """
+    if template is None:
+        return lambda item, where: item
+    from ipybatch.gemini.template import Template
+
+    try:
+        made = Template.of(template)
+    except InputError as error:
+        raise WrongField("params.template", f"params.{error}", value=template) from None
+    if any(spec and not _SHORT_FORMAT.fullmatch(spec) for _, _, spec, _ in string.Formatter().parse(template)):
+        msg = "params.template must have short formats, such as {price:.2f}, and none that depends on a field"
+        raise WrongField("params.template", msg, value=template)
+
+    def fill(item: Any, where: str) -> Any:
+        fields = dict.fromkeys(made.columns[:1], item) if isinstance(item, str) else item
+        if not isinstance(fields, Mapping):
+            msg = f"{where} must be an object with {', '.join(made.columns)}, got {_kind(item)}"
+            raise WrongField(where, msg, allowed=list(made.columns))
+        try:
+            text = made.fill(fields, where)
+        except InputError as error:
+            raise WrongField(where, str(error)) from None
+        return {"prompt": text, **{name: fields[name] for name in ("id", "imageBase64") if name in fields}}
+
+    return fill
 
 
 def _prompt(item: Any, where: str, number: int) -> dict[str, Any]:
