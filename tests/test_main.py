@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ipybatch import Limits
+from ipybatch import Limits, templates
 from ipybatch.__main__ import main
 from ipybatch.engine.run import engine_thread
 from ipybatch.engine.store import journal as journals
@@ -390,3 +390,48 @@ def raising(error):
         raise error
 
     return raise_it
+
+
+class TestTemplates:
+    """`template list`, `show` and `delete`."""
+
+    @pytest.fixture(autouse=True)
+    def config(self, place, monkeypatch):
+        monkeypatch.setenv("IPYBATCH_CONFIG", str(place / "config"))
+
+    def test_they_are_listed(self, run):
+        templates.save("night", templates.Template(based_on="text", description="Mine"))
+        templates.path("night").with_name("odd.toml").write_text("x")
+        code, out, err = run("template", "list")
+        assert (code, err) == (0, "")
+        lines = [re.split("  +", line) for line in out.splitlines()]
+        assert lines[0] == ["name", "based on", "description"]
+        assert lines[1][0] == "character"
+        assert ["night", "text", "Mine"] in lines
+        assert "odd" in lines[-1][0]
+        assert "cannot be used: odd.toml" in out
+        told = json.loads(run("template", "list", "--json")[1])
+        assert [one["name"] for one in told][-2:] == ["night", "odd"]
+
+    def test_one_is_shown_and_deleted(self, run):
+        template = templates.Template(based_on="text", params={"lane": "online", "breaker": None})
+        path = templates.save("night", template)
+        assert run("template", "show", "night")[1].strip() == path.read_text().strip()
+        assert json.loads(run("template", "show", "night", "--json")[1])["params"] == template.params
+        assert 'based_on = "text"' in run("template", "show", "text")[1]
+        assert run("template", "delete", "night") == (0, "night: deleted\n", "")
+        assert not path.exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["show", "nigth"], "there is no template 'nigth'"),
+            (["delete", "text"], "ships with ipybatch"),
+            (["delete", "../x"], "name must be 1 to 64"),
+            (["show"], "NAME must be given"),
+        ],
+    )
+    def test_what_is_not_possible(self, run, arguments, said):
+        code, out, err = run("template", *arguments)
+        assert (code, out) == (1, "")
+        assert said in err

@@ -186,3 +186,17 @@ def test_what_is_refused_leaves_the_file_as_it_was(config):
             toml_file.write("night", wrong)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["night.toml"]
+
+
+def test_stamp_is_another_one_after_every_change(config):
+    seen = [toml_file.stamp()]
+    path = toml_file.write("night", Template(based_on="text"))
+    seen.append(toml_file.stamp())
+    path.write_text('based_on = "food" # by hand')
+    seen.append(toml_file.stamp())
+    toml_file.write("other", Template(based_on="text"))
+    seen.append(toml_file.stamp())
+    toml_file.delete("night")
+    seen.append(toml_file.stamp())
+    assert len(set(seen)) == 5
+    assert toml_file.stamp() == seen[-1]

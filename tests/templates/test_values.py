@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from ipybatch import Breaker, Limits, Retry
+from ipybatch.notify import Notify
+from ipybatch.templates.policies import read_notify
 from ipybatch.templates.template import WrongField
 from ipybatch.templates.values import load_code, sayable
 from tests import works
@@ -48,6 +50,25 @@ def test_what_is_data():
 )
 def test_what_is_asked_for(value):
     assert sayable({"x": value, "y": 1}) == ({"y": 1}, ["x"])
+
+
+def test_who_is_told_is_a_name_where_there_is_no_more_to_it():
+    for notify, data in (
+        (Notify("mail"), "mail"),
+        (Notify(["mail", "desk"]), ["mail", "desk"]),
+        (Notify("mail", on="failed"), {"channels": ["mail"], "on": ["failed"]}),
+        ("mail", "mail"),
+    ):
+        assert sayable({"notify": notify}) == ({"notify": data}, [])
+        read = read_notify(data)
+        assert as_notify(read) == as_notify(notify)
+    with pytest.raises(WrongField) as refused:
+        read_notify({"channels": "mail", "onn": "failed"})
+    assert refused.value.field == "notify.onn"
+
+
+def as_notify(notify):
+    return notify if isinstance(notify, Notify) else Notify(notify)
 
 
 @pytest.mark.parametrize(("name", "value"), [("api_key", "k"), ("system", "use AKIAIOSFODNN7EXAMPLE")])

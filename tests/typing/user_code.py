@@ -29,6 +29,7 @@ from ipybatch import (
     Retry,
     Summary,
     Transient,
+    templates,
 )
 from ipybatch.backends import Dask, Killed, Processes
 from ipybatch.events import AttemptFailed, Event, ItemEnded, State, StateChanged, Status
@@ -198,3 +199,12 @@ def mistaken(session: BatchSession) -> None:
     refresh([1], source=SteamStore(), timeout="10 s")  # type: ignore[call-arg]
     session.on("finished", print)  # type: ignore[arg-type]
     session.counts.succeeded  # type: ignore[attr-defined]  # noqa: B018
+
+
+def templates_of_sessions(session: GeminiSession) -> None:
+    """A template, and what is made of it: the class that is asked for."""
+    assert_type(session.save_template("night", description="Mine"), Path)
+    assert_type(GeminiSession.from_template("night", ["a"], lane="online"), GeminiSession)
+    assert_type(BatchSession.from_template("night", items=[1], work=fetch), BatchSession)
+    assert_type(templates.templates(), pd.DataFrame)
+    assert_type(templates.load("night").params, dict[str, Any])

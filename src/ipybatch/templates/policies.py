@@ -24,6 +24,8 @@ T = TypeVar("T", bound="Limits | Retry | Breaker | Rate | Notify")
 
 KINDS: Mapping[str, type[Limits | Retry | Breaker]] = {"limits": Limits, "retry": Retry, "breaker": Breaker}
 
+_NO_DATA: Mapping[type[Any], tuple[str, ...]] = {Limits: ("also", "shared", "pacer"), Retry: ("on",)}
+
 
 def as_table(policy: Limits | Retry | Breaker | Rate | Notify) -> dict[str, Any]:
     """Return a policy as a table: its first value, and those that are not the default.
@@ -112,7 +114,7 @@ def read_policy(kind: type[T], table: Any, field: str) -> T:
             arguments[name] = [read_policy(Rate, each, f"{field}.rates[{at}]") for at, each in enumerate(listed)]
         elif name == "each" and value is not None:
             arguments[name] = _read_each(value, f"{field}.each")
-        elif name in ("also", "shared", "pacer", "on"):
+        elif name in _NO_DATA.get(kind, ()):
             msg = f"{field}.{name} must be left out: no file can hold it, pass {field.removeprefix('params.')}="
             raise WrongField(f"{field}.{name}", msg)
         else:
