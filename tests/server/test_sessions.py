@@ -5,6 +5,7 @@ import sqlite3
 import time
 from contextlib import closing
 
+import msgspec
 import pytest
 
 from ipybatch import Limits, Permanent, Retry
@@ -416,6 +417,37 @@ def test_a_submission_that_has_not_ended_is_not_deleted(served, tmp_path):
     (item,) = told(served, "/sessions")["items"]
     answer = deleted(served, f"/sessions/{item['id']}", "*")
     assert (answer.status_code, answer.json()["next_step"]) == (409, "cancel submission s1 first")
+
+
+def test_images_of_a_submission_go_with_its_session_and_no_others(served, tmp_path):
+    """What another run holds too stays, as does what lies elsewhere: where a user's own `images_to=` leads."""
+    journal, folder = tmp_path / "journal.sqlite3", tmp_path / "images" / "night"
+    first, latest, own = write_runs(
+        journal, [{"workload": "gemini"}, {"workload": "gemini"}, {"workload": "gemini", "name": "own"}]
+    )
+    submit(journal, latest)
+    folder.mkdir(parents=True)
+    files = {name: folder / name for name in ("1.png", "2.png", "3.png", "mine.txt")} | {
+        "users": tmp_path / "users.png"
+    }
+    files["of own"] = tmp_path / "images" / "own" / "1.png"
+    files["of own"].parent.mkdir()
+    for file in files.values():
+        file.write_bytes(b"x")
+    held = {first: ["1.png"], latest: ["1.png", "2.png", "3.png", "users"], own: ["of own"]}
+    with closing(sqlite3.connect(journal)) as database, database:
+        for run, names in held.items():
+            result = msgspec.json.encode(
+                {"files": [str(files[name]) for name in names], "file": str(folder / "gone.png")}
+            )
+            database.execute("INSERT INTO payload VALUES (?, ?)", (run << 40, result))
+    for item in told(served, "/sessions?name=night")["items"]:
+        if item["submission"]:
+            assert deleted(served, f"/sessions/{item['id']}", "*").status_code == 204
+    assert [name for name, file in files.items() if not file.exists()] == ["2.png", "3.png"]
+    (item,) = told(served, "/sessions?name=own")["items"]
+    assert deleted(served, f"/sessions/{item['id']}", "*").status_code == 204
+    assert files["of own"].exists(), "no submission made that folder"
 
 
 def test_the_files_of_a_forecast_go_with_it(served, journal):

@@ -185,12 +185,19 @@ def file_names(database: sqlite3.Connection, run: int, most: int) -> list[str]:
     Args:
         most: So many results are looked at: those that tell of a file.
     """
+    return list(dict.fromkeys(Path(path).name for path in file_paths(database, run, most)))
+
+
+def file_paths(database: sqlite3.Connection, run: int, most: int = -1) -> Iterator[str]:
+    """Yield the paths and addresses of files that results hold, in the order of the items.
+
+    Args:
+        most: So many results are looked at: those that tell of a file; -1 for all.
+    """
     sql = "SELECT result FROM payload WHERE id >= ? AND id < ? AND instr(result, ?) ORDER BY id LIMIT ?"
-    names: dict[str, None] = {}
     for (payload,) in database.execute(sql, (*ids(run), b'"file', most)):
         with suppress(msgspec.MsgspecError):
-            names |= dict.fromkeys(Path(path).name for path in _files(decode(payload)))
-    return list(names)
+            yield from _files(decode(payload))
 
 
 def _files(result: Any) -> list[str]:

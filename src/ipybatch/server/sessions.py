@@ -44,6 +44,7 @@ from ipybatch.server.handler import (
     etag_of,
 )
 from ipybatch.server.refusal import Refusal
+from ipybatch.server.results import file_paths
 from ipybatch.server.run_rows import Row
 from ipybatch.server.wire import ErrorPage, GroupPage, ItemPage, LogPage, SessionPage
 
@@ -142,6 +143,7 @@ class SessionHandler(Handler):
             raise Refusal(409, "the session belongs to a submission that has not ended", next_step=step)
         if not row.takes_commands:
             raise Refusal(409, "its journal is of an older ipybatch", next_step="begin any session in it, then delete")
+        images = _images(catalogue, path, row)
         try:
             where = history.jot(path, lambda database: removal.hide_run(database, row.id, time.time()))
         except JournalError as error:
@@ -152,6 +154,12 @@ class SessionHandler(Handler):
             )
         catalogue.forget(path)
         _delete_files(catalogue, path, row)
+        for image in images:
+            with suppress(OSError):  # gone, or not ours to delete any more
+                image.unlink()
+        for folder in {image.parent for image in images}:
+            with suppress(OSError):  # of another session's images too, or of what somebody put there
+                folder.rmdir()
         return path
 
     def tell(self, id_: str) -> Session:
@@ -290,6 +298,20 @@ class LogHandler(PartHandler):
     async def get(self, session: str) -> None:
         """Tell of some."""
         await self.answer_page(lambda: self.page(session, record.log, is_kept=True, **self.paged()))
+
+
+def _images(catalogue: Catalogue, path: Path, row: Row) -> list[Path]:
+    """Return the images that the results of a session hold, and of no other, in the folder that its submission made."""
+    if row.workload != "gemini" or not row.submission:
+        return []
+    from ipybatch.gemini.images import ImageStore
+
+    def named(database: sqlite3.Connection) -> set[str]:
+        others = database.execute("SELECT id FROM run WHERE name = ? AND id <> ?", (row.name, row.id)).fetchall()
+        return {*file_paths(database, row.id)}.difference(*(file_paths(database, other) for (other,) in others))
+
+    folder = ImageStore.beside(path, row.name)
+    return [image for image in map(Path, catalogue.ask(path, None, named)) if image.parent == folder]
 
 
 def _delete_files(catalogue: Catalogue, path: Path, row: Row) -> None:
