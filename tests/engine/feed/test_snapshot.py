@@ -244,3 +244,16 @@ def test_what_was_spent_is_the_latest_that_was_said():
     snapshot.apply(events.Spent(1.0, 0.25, 5.0))
     snapshot.apply(events.Spent(2.0, 0.5, 5.0))
     assert (snapshot.spent_usd, snapshot.budget_usd) == (0.5, 5.0)
+
+
+def test_the_rate_of_a_session_that_is_followed_is_that_of_what_was_seen():
+    """It has run for hours elsewhere; who opens it is told five a second as soon as that was seen, not after 20 s."""
+    snapshot = fold([events.Planned(1000.0, "night", Counts(pending=900, completed=100, total=1000))])
+    snapshot.apply(events.StateChanged(1000.0, "running", ""))
+    snapshot.started_s = 10.0  # as the journal tells
+    for second in (1, 2, 3):
+        completed = 100 + 5 * second
+        snapshot.apply(
+            events.Counted(1000.0 + second, Counts(pending=1000 - completed, completed=completed, total=1000))
+        )
+        assert snapshot.rate_per_s(1000.0 + second) == pytest.approx(5.0)

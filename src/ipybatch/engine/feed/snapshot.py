@@ -108,6 +108,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     Attributes:
         started_s: Unix time of its latest start in this process; 0.0 before.
         before_s: Seconds it ran in earlier starts.
+        seen_s: Unix time of its first event: whoever follows another process knows of nothing before.
         ended_s: Unix time it ended; 0.0 before.
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
         cools: The latest cool-down of each limit group, by its name, "" for that of the resource; without lifted ones.
@@ -150,6 +151,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
     failures: dict[str, events.ItemEnded] = msgspec.field(default_factory=dict)
     before_s: float = 0.0
+    seen_s: float = 0.0
     pace: Pace = msgspec.field(default_factory=Pace)
     breaker_moves: deque[events.BreakerMoved] = msgspec.field(default_factory=lambda: deque(maxlen=BREAKER_MOVES))
     breaker_moved: int = 0
@@ -182,9 +184,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
         return max(left, key=lambda event: (not event.limit_group, event.until_s), default=None)
 
     def rate_per_s(self, now_s: float) -> float:
-        """Return items ended per second over the last seconds, at most `RATE_SPAN_S` of them."""
-        span_s = min(float(RATE_SPAN_S), max(now_s - self.started_s, 1.0))
-        lately = [before for at_s, before in self._marks if at_s > now_s - span_s]
+        """Return items ended per second over the last seconds that it saw, at most `RATE_SPAN_S` of them."""
+        span_s = min(float(RATE_SPAN_S), max(now_s - max(self.started_s, self.seen_s), 1.0))
+        lately = [before for at_s, before in self._marks if at_s >= now_s - span_s]
         return (self.ended_here - lately[0]) / span_s if lately else 0.0
 
     def average_per_s(self, now_s: float) -> float:
@@ -209,7 +211,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         before = self.story[-1][1] if self.story else None
         if not isinstance(before, events.Planned) or before.counts != event.counts:  # once when made, once when begun
             self._tell(event)
-        self.name = event.name
+        self.name, self.seen_s = event.name, self.seen_s or event.at_s
         self.counts = msgspec.structs.replace(event.counts)
 
     def _drawn(self, event: events.Drawn) -> None:
