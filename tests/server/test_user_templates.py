@@ -105,6 +105,8 @@ WRONG = [
     ({"based_on": "text", "params": {"system": "AKIAIOSFODNN7EXAMPLE"}}, "params.system"),
     ({"based_on": "text", "priority": "urgent"}, "priority"),
     ({"based_on": "text", "start_at": "soon"}, "start_at"),
+    ({"based_on": "text", "start_at": "22:00", "zone": "Europe/Berlim"}, "zone"),
+    ({"based_on": "text", "notify": "nobody"}, "notify"),
     ({"based_on": "session", "params": {"work": "os:system"}}, "params.work"),
 ]
 

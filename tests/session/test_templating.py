@@ -1,15 +1,17 @@
 """A template of a session, and a session of a template: what is kept, what is asked for, what is refused."""
 
+import datetime as dt
 import json
 import sys
 import types
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry, secret, templates
+from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry, notify, secret, templates
 from ipybatch.backends import Processes
 from ipybatch.forecast import ForecastSession, forecast
 from ipybatch.gemini import Auto, Batch, CreditAccount, Flex, GeminiSession, Model, Online, generate
@@ -85,6 +87,33 @@ def test_function_of_a_notebook_is_asked_for(monkeypatch):
     with pytest.raises(InputError, match="needs work and per, which no template holds: pass work= and per= to go on"):
         BatchSession.from_template("night", ["a"])
     assert BatchSession.from_template("night", ["a"], work=upper, per=lambda item: "x").run().counts.completed == 1
+
+
+def test_who_is_told_and_when_it_starts(tmp_path):
+    notify.add_channel("mail", "json://127.0.0.1:9")
+    made = BatchSession("wishlist", json.dumps, [1], notify=notify.Notify("mail", on="failed"), start_at="22:00")
+    template = as_file(made)
+    assert (template.notify, template.start_at) == ({"channels": ["mail"], "on": ["failed"]}, "22:00")
+    session = BatchSession.from_template("night", [1])
+    assert session._made.notify == made._made.notify
+    assert session._made.start_at_s == made._made.start_at_s
+    assert BatchSession.from_template("night", [1], notify=None, start_at=None)._made.start_at_s is None
+    stars = as_file(generate(["A star"], notify="mail", start_at="22:00"))
+    assert (stars.notify, stars.start_at) == ("mail", "22:00")
+    assert {"notify", "start_at"}.isdisjoint({*stars.params, *stars.asks})
+    assert GeminiSession.from_template("night", ["A star"])._made.notify == notify.Notify("mail")
+
+
+def test_start_of_a_date_is_kept_as_its_time_of_day_in_its_zone():
+    limits = Limits(zone="Asia/Kolkata")
+    made = BatchSession("wishlist", json.dumps, [1], limits=limits, start_at="2099-01-01T22:00:00")
+    template = as_file(made)
+    assert (template.start_at, template.zone) == ("22:00", "Asia/Kolkata")
+    session = BatchSession.from_template("night", [1])
+    at = dt.datetime.fromtimestamp(session._made.start_at_s, ZoneInfo("Asia/Kolkata"))
+    assert (at.hour, at.minute) == (22, 0)
+    with pytest.raises(InputError, match="start_at"):
+        BatchSession.from_template("night", [1], start_at="soon")
 
 
 def test_items_are_asked_for():
@@ -413,6 +442,7 @@ def test_session_that_was_opened_for_reading():
 EDITED = [
     ({"limts": {"concurrency": 3}}, "params.limts", "unexpected keyword argument 'limts'"),
     ({"limits": {"concurrency": 0}}, "params.limits.concurrency", "must be a whole number >= 1, got 0"),
+    ({"limits": {"hours": "22-06"}}, "params.limits.hours", "hours must be"),
     ({"timeout_s": "soon"}, "params.timeout_s", "timeout_s must be"),
     ({"on_failure": "hope"}, "params.on_failure", "must be one of 'continue'"),
     ({"work": "json:nothing"}, "params.work", "must name a function that can be imported"),

@@ -202,7 +202,8 @@ def write(name: str, template: Template, check_tag: Callable[[str], None]) -> bo
         check_tag(tag)
         check_own(template, before)
         try:
-            check_common(SubmissionRequest(template="text", start_at=template.start_at, notify=template.notify))
+            apart = {field: getattr(template, field) for field in ("start_at", "zone", "notify")}
+            check_common(SubmissionRequest(template="text", **apart))
             toml_file.write(name, template)
         except OSError as error:
             raise _unwritable(error) from None

@@ -171,6 +171,7 @@ class BatchSession(Control):
             kernel=kernel,
             notebook=notebook,
         )
+        self._start_at = start_at
         self._journal_words = "" if journal is None else f", journal={str(self._journal.path)!r}"
         self._items = Items(source, plan)
         self._on_outcomes: list[Callable[[list[Outcome]], None]] = []
@@ -222,7 +223,7 @@ class BatchSession(Control):
         """
         from ipybatch.session import templating
 
-        path, told = templating.save(name, description, self._made, self._workload)
+        path, told = templating.save(name, description, self._made, self._workload, self._start_at)
         self.note(told, "passing")
         return path
 

@@ -6,6 +6,7 @@ template of a base --merged--> arguments --with items, and what it asks for--> s
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ipybatch.backends import Loop, Threads
+from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.data.local_time import is_time_of_day, read_start, zone_of
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.data.spec import Spec
 from ipybatch.errors import InputError
@@ -29,8 +32,11 @@ Made = TypeVar("Made")
 APART = ("start_at", "notify")  # arguments that stand beside the others in a template: a submission has them too
 
 
-def save(name: str, description: str, spec: Spec, work: Workload[Any] | None) -> tuple[Path, str]:
+def save(name: str, description: str, spec: Spec, work: Workload[Any] | None, start_at: Any = None) -> tuple[Path, str]:
     """Write the template of a session; return its file, and a line that says what no file can hold.
+
+    Args:
+        start_at: As the session was given it. Of a date, which comes once, the time of day is kept.
 
     Raises:
         InputError: The name is not what it must be, or the session was opened for reading.
@@ -39,7 +45,10 @@ def save(name: str, description: str, spec: Spec, work: Workload[Any] | None) ->
     check_value(description, "description")
     base, given = (OWN_CODE, _own(spec)) if work is None else _of_workload(spec.name, work)
     ships = shipped.find_base(base)
-    apart, asks_apart = sayable({key: given.pop(key) for key in APART if given.get(key) is not None})
+    given.pop("start_at", None)
+    apart, asks_apart = sayable({"notify": notify} if (notify := given.pop("notify", None)) is not None else {})
+    if start_at is not None:
+        apart |= {"start_at": _time_of_day(start_at, spec.limits.zone), "zone": spec.limits.zone}
     params, asks = sayable(given, names_code=base == OWN_CODE)
     asks += asks_apart
     params |= {key: None for key in ships.params if key not in given}  # else its value would hold
@@ -47,6 +56,30 @@ def save(name: str, description: str, spec: Spec, work: Workload[Any] | None) ->
     path = toml_file.write(name, made)
     left = f" without {_listed(asks)}: pass {'it' if len(asks) == 1 else 'them'} to from_template()" if asks else ""
     return path, f"template {name!r} was saved{left}"
+
+
+def _time_of_day(start_at: Any, zone: str | None) -> str:
+    if is_time_of_day(start_at):
+        return str(start_at)
+    here = zone_of(zone)
+    return f"{dt.datetime.fromtimestamp(read_start(start_at, 0.0, here), here):%H:%M}"
+
+
+def _moment(template: Template, clock: Any) -> dt.datetime:
+    """Return when a session of a template starts, by the clocks that the template names.
+
+    Raises:
+        WrongField: It is no time to come, or there is no such zone.
+    """
+    try:
+        zone = zone_of(template.zone)
+    except InputError as error:
+        raise WrongField("zone", str(error), value=template.zone) from None
+    try:
+        now_s = (clock or SystemClock()).unix_s()
+        return dt.datetime.fromtimestamp(read_start(template.start_at, now_s, zone), zone)
+    except InputError as error:
+        raise WrongField("start_at", str(error), value=template.start_at) from None
 
 
 def _own(spec: Spec) -> dict[str, Any]:
@@ -107,6 +140,8 @@ def make(wanted: type[Made], plain: type[Any], name: str, data: Any, changes: di
         arguments = read_policies(_left(own, changes, replaces))
         if "notify" in arguments:
             arguments["notify"] = read_notify(arguments["notify"])
+        if template.zone is not None and "start_at" in arguments:
+            arguments["start_at"] = _moment(template, clock=changes.get("clock"))
         arguments |= changes
         if kind is None:
             arguments |= _load_functions(arguments, changes)

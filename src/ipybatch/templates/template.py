@@ -61,6 +61,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             or "session", for a function of your own.
         description: What it is for.
         start_at: Not before then, such as "22:00".
+        zone: Whose clocks ``start_at`` is by, such as "Europe/Berlin"; None for this machine's own.
         priority: Of a submission: "high" goes first.
         notify: Who is told of it, and of what.
         params: Arguments by name, such as ``{"model": ..., "lane": "batch", "limits": {"concurrency": 3}}``.
@@ -70,6 +71,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     based_on: str
     description: str = ""
     start_at: str | None = None
+    zone: str | None = None
     priority: Literal["high", "medium", "low"] | None = None
     notify: Any = None
     params: dict[str, Any] = {}
@@ -101,7 +103,7 @@ def check_template(template: Template) -> None:
     Raises:
         WrongField: Names the field.
     """
-    for field in ("description", "start_at", "notify"):
+    for field in ("description", "start_at", "zone", "notify"):
         check_value(getattr(template, field), field)
     for name, value in template.params.items():
         check_param(name, value)

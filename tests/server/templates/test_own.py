@@ -37,8 +37,11 @@ def test_what_a_template_says_holds_where_the_request_does_not():
         start_at="22:00",
         priority="high",
     )
-    found = resolve(asked(start_at="2099-01-01T00:00:00Z", priority="low"))
-    assert (found.start_at, found.priority) == ("2099-01-01T00:00:00Z", "low")
+    save(start_at="22:00", zone="Asia/Kolkata", priority="high", notify="mail")
+    found = resolve(asked(start_at="23:00", priority="low", notify=["desk"]))
+    assert (found.start_at, found.zone, found.priority, found.notify) == ("23:00", None, "low", ["desk"])
+    found = resolve(asked())
+    assert (found.start_at, found.zone, found.priority, found.notify) == ("22:00", "Asia/Kolkata", "high", "mail")
 
 
 def test_what_says_the_same_is_dropped():

@@ -36,7 +36,7 @@ export function past(id: string, changes: Partial<SessionItem> = {}): SessionIte
 }
 
 export function change(cursor: number, items: SessionItem[], removed: string[] = []): Change {
-  return { cursor, items, removed, schedules: false, submissions: false };
+  return { cursor, items, removed, schedules: false, submissions: false, templates: false };
 }
 
 export function queued(id: string, changes: Partial<Submission> = {}): Submission {

@@ -45,6 +45,7 @@ def resolve(request: SubmissionRequest, kinds: Any) -> SubmissionRequest:
         template=template.based_on,
         params=merged([own, request.params], about.replaces),
         start_at=template.start_at if request.start_at is None else request.start_at,
+        zone=template.zone if request.start_at is None and request.zone is None else request.zone,
         priority=request.priority or template.priority or "medium",
         notify=template.notify if request.notify is None else request.notify,
     )
