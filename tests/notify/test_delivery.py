@@ -139,6 +139,14 @@ def test_a_redirect_is_no_receipt(live, hook):
     assert "a redirect: name the address" in notify.outbox(session.journal)["error"][0]
 
 
+def test_a_receiver_on_this_machine_is_asked_itself_whatever_the_proxy(live, hook, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    live(double, [1], notify="hook").run()
+    finish()
+    assert len(hook.requests) == 1
+
+
 def test_a_receiver_that_is_away_is_told_without_its_address(live, hook):
     hook.close()
     session = live(double, [1], notify="hook")
@@ -232,6 +240,32 @@ def test_what_a_living_process_is_sending_is_left_alone(live, hook):
     assert notify.deliver(session.journal) == 0
     sql(session.journal, "UPDATE outbox SET beat_s = ?", time.time() - rows.LEASE_S - 1)
     assert notify.deliver(session.journal) == 1
+
+
+def test_a_session_that_is_killed_is_told_by_whoever_looks(journal, hook):
+    """Its kernel died in the night, in the midst of its work."""
+    child = run_child(
+        journal,
+        """
+        import os, signal, sys
+        from ipybatch import BatchSession, Limits
+
+        def work(item):
+            if item == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return item
+
+        one = Limits(concurrency=1)
+        BatchSession("night", work, [1, 2, 3], limits=one, journal=sys.argv[1], notify="hook").run()
+        """,
+    )
+    child.communicate(timeout=60)
+    assert child.returncode == -9
+    assert notify.deliver(journal) == 1
+    assert notify.deliver(journal) == 0
+    told = hook.requests[0].told
+    assert told["text"].startswith("night interrupted: 1/3 successful, 0 failed")
+    assert told["session"]["counts"]["pending"] == 2
 
 
 def leave(journal, hook, **columns):

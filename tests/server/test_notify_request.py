@@ -14,6 +14,7 @@ from ipybatch.server.notify_request import to_notify
 from ipybatch.server.run import work
 from ipybatch.server.submission_store import STARTS, Submissions
 from ipybatch.server.wire import SubmissionRequest
+from ipybatch.simulators import serve
 from tests.notify.conftest import config, hook
 from tests.server.submitting import DEAD, order, set_row
 
@@ -71,6 +72,20 @@ def test_one_that_cannot_begin_is_told_as_failed(store, hook, monkeypatch):
     assert "GEMINI_API_KEY" in told["text"]
 
 
+def test_its_session_tells_how_it_ended(store, hook, monkeypatch):
+    """In the process that runs it, by the channel that the request named."""
+    monkeypatch.setenv("GEMINI_API_KEY", "SIMULATED")
+    with serve("gemini") as url:
+        asked = request(params={"base_url": url}, notify={"channels": "hook", "on": ["finished"]})
+        row = store.create(order(template="text", request=msgspec.json.encode(asked), name="night", requests=1))
+        assert work(row.id, journal=store.path).state == "COMPLETED"
+    assert notify.deliver(store.path) == 1
+    told = hook.requests[0].told
+    assert told["text"] == "night completed: 1/1 successful, 0 failed, 0 skipped"
+    assert told["session"]["submission"] == row.id
+    assert told["session"]["workload"] == "gemini"
+
+
 def test_one_whose_kernels_died_is_told_once(store, hook):
     row = create(store)
     for _ in range(STARTS):
@@ -98,7 +113,7 @@ def test_one_whose_session_ended_is_told_by_that(store, hook):
 
 
 def test_a_route_takes_names_and_refuses_those_there_are_not(served, hook, config, monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "SIMULATED-0123456789")
+    monkeypatch.setenv("GEMINI_API_KEY", "SIMULATED")
     body = {"template": "text", "requests": ["Name a star"], "params": {"base_url": "http://127.0.0.1:9"}}
     answer = served.post("/submissions", json={**body, "notify": "hook"})
     assert answer.status_code == 202

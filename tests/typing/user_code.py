@@ -48,6 +48,7 @@ from ipybatch.gemini import (
     usage,
 )
 from ipybatch.library import BattleNet, Guild, Library, RefreshSession, SteamStore, refresh
+from ipybatch.notify import Notify, add_channel, channels, outbox
 from ipybatch.simulators import Faults, serve
 from ipybatch.testing import VirtualClock
 
@@ -79,7 +80,10 @@ def sessions(journal: Path) -> BatchSession:
         per=lambda item: item % 2,
         journal=journal,
         backend=Processes(),
+        notify=Notify(["team-mail"], on={"failed", "breaker"}, breaker_min=30),
     )
+    BatchSession("wishlist", fetch, [1], notify="team-mail")
+    Notify("team-mail", on="finnished")  # type: ignore[arg-type]
     session.start()
     session.adjust(concurrency=2, rates=[20])
     session.pause()
@@ -109,6 +113,9 @@ async def results(session: BatchSession) -> None:
     assert_type(session.log(), pd.DataFrame)
     assert_type(session.save("out.csv"), Path)
     assert_type(ipybatch.history(), pd.DataFrame)
+    add_channel("team-mail", "mailto://user:password@host", keyring=True)
+    assert_type(channels(), dict[str, str])
+    assert_type(outbox(), pd.DataFrame)
     assert_type(ipybatch.history(everywhere=True), pd.DataFrame)
     assert_type(ipybatch.prune(86_400), int)
 

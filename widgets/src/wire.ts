@@ -3,6 +3,7 @@
 import type { BreakerState, Counts, Level, State, Status, Try, Update } from "./schema";
 
 export type Verb = "pause" | "resume" | "cancel" | "retry_failed" | "adjust" | "lift";
+export type NoticeKind = "finished" | "failed" | "cancelled" | "breaker" | "budget" | "expiring";
 export type CommandState = "done" | "waiting";
 export type SubmissionState = "PENDING" | "RUNNING" | "PAUSED" | "COMPLETED" | "FAILED" | "CANCELLED" | "ROLLED_BACK" | "UNKNOWN";
 export type UrgencyWord = "high" | "medium" | "low";
@@ -10,7 +11,6 @@ export type Misfire = "run" | "skip" | "ask";
 export type ScheduleState = "waiting" | "paused" | "asking" | "ended";
 export type ScheduleVerb = "pause" | "resume" | "run_now" | "answer";
 export type ScheduleAnswer = "run" | "skip";
-export type NoticeKind = "finished" | "failed" | "cancelled" | "breaker" | "budget" | "expiring";
 
 /** A session in a list. */
 export interface SessionItem {

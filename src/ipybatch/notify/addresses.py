@@ -36,7 +36,7 @@ SHORTEST_SECRET = 16  # characters of what a webhook is signed with
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://")
 _KINDS = {"json+https": WEBHOOK, "json+http": WEBHOOK, "mailto": MAIL, "mailtos": MAIL, "desktop": DESKTOP}
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PLAIN_HOST = re.compile(r"[A-Za-z.-]*|[0-9.]+|\[?[0-9a-fA-F:]+\]?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 _LONG, _LONGEST_WORD = 8, 20  # characters of a part that is masked wherever it turns up
 SERVICE = "ipybatch"  # in the keyring
@@ -134,7 +134,7 @@ def _check_webhook(name: str, url: str, secret: str) -> None:
     if not host or parts.username is not None or parts.fragment:
         msg = f"url of channel {name!r} must be json+https://host/path, with no user and no fragment"
         raise InputError(msg)
-    if parts.scheme.lower() == "json+http" and host not in _LOOPBACK:
+    if parts.scheme.lower() == "json+http" and host not in LOOPBACK:
         msg = f"url of channel {name!r} must begin with json+https://: json+http:// is for this machine alone"
         raise InputError(msg)
     if len(secret) < SHORTEST_SECRET:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from ipybatch.engine.data.events import Counts, Status
+from ipybatch.engine.data.notice import NoticeKind
 from ipybatch.engine.data.outcome import Try
 from ipybatch.engine.feed.session_item import GroupItem, SessionItem, Verb
 from ipybatch.jupyter.messages import Update
@@ -24,7 +25,6 @@ Misfire = Literal["run", "skip", "ask"]
 ScheduleState = Literal["waiting", "paused", "asking", "ended"]
 ScheduleVerb = Literal["pause", "resume", "run_now", "answer"]
 ScheduleAnswer = Literal["run", "skip"]
-NoticeKind = Literal["finished", "failed", "cancelled", "breaker", "budget", "expiring"]
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -17,10 +17,11 @@ from ipybatch.engine.data.plan import short
 from ipybatch.engine.data.policy import check, keep
 from ipybatch.errors import InputError
 
-Kind = Literal["finished", "failed", "cancelled", "breaker", "budget", "expiring", "test"]
-KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "test")
-USUAL: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "cancelled")  # whoever cancels it knows of it
-_KIND_OF_END: dict[State, Kind] = {
+NoticeKind = Literal["finished", "failed", "cancelled", "breaker", "budget", "expiring"]
+Kind = Literal[NoticeKind, "test"]
+KINDS: tuple[NoticeKind, ...] = get_args(NoticeKind)
+USUAL: tuple[NoticeKind, ...] = tuple(kind for kind in KINDS if kind != "cancelled")  # whoever cancels it knows of it
+_KIND_OF_END: dict[State, NoticeKind] = {
     "completed": "finished",
     "failed": "failed",
     "rolled_back": "failed",
@@ -47,7 +48,7 @@ class Notify:
     """
 
     channels: str | Iterable[str]
-    on: str | Iterable[str] = USUAL
+    on: NoticeKind | Iterable[NoticeKind] = USUAL
     breaker_min: float = 10.0
     budget_share: float = 0.9
     expiring_h: float = 12.0
@@ -126,7 +127,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attach_mb: float = 0.0
 
 
-def kind_of_end(state: State) -> Kind:
+def kind_of_end(state: State) -> NoticeKind:
     """Return what an end is told as."""
     return _KIND_OF_END[state]
 

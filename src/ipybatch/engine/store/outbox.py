@@ -29,6 +29,7 @@ from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.notice import Kind, Notice, Notify, decode_notify, kind_of_end
 from ipybatch.engine.store import lease
 from ipybatch.engine.store.history import UNENDED
+from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.schema import has, ids
 
 MOST = 8  # attempts
@@ -76,6 +77,11 @@ def _no_deliverer(path: Path) -> None:
 
 
 on_written: Callable[[Path], None] = _no_deliverer
+
+
+def announce(journal: Journal) -> None:
+    """Let whoever delivers know that a journal's outbox was written, by the path that the journal was asked for by."""
+    on_written(journal.path if journal.network_copy is None else journal.network_copy.asked)
 
 
 def put(  # the row

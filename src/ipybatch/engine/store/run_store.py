@@ -339,7 +339,7 @@ class RunStore(msgspec.Struct):
 
     def _told(self, error: JournalError | None) -> None:
         if error is None:
-            outbox.on_written(self.journal.path)
+            outbox.announce(self.journal)
 
     def leave_open(self, seqs: Sequence[int], now_s: float) -> None:
         """Let items on record that failed for good run again if this process dies, and those of before no more.

@@ -298,7 +298,7 @@ class JobStore:
         if not await self._commit(lambda database: _update(database, changed, only), durable=durable):
             raise _taken_over(job)
         if changed.expires_s is not None:
-            outbox.on_written(self._journal.path)
+            outbox.announce(self._journal)
         return changed
 
     async def _commit(self, unit: Unit, *, durable: bool = False) -> Any:
