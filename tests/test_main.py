@@ -1,5 +1,6 @@
 """The command line: what it says, what it exits with, and what it leaves alone."""
 
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from ipybatch.engine.run import engine_thread
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import plan_rows
 from ipybatch.session import follower
+from ipybatch.simulators import serve
 from tests.kernels import Kernel
 
 ROOT = Path(__file__).parents[1]
@@ -434,4 +436,48 @@ class TestTemplates:
     def test_what_is_not_possible(self, run, arguments, said):
         code, out, err = run("template", *arguments)
         assert (code, out) == (1, "")
+        assert said in err
+
+
+class TestSubmit:
+    """`submit TEMPLATE`, and `run` of what it prints."""
+
+    @pytest.fixture(autouse=True)
+    def config(self, place, monkeypatch):
+        monkeypatch.setenv("IPYBATCH_CONFIG", str(place / "config"))
+        monkeypatch.setenv("IPYBATCH_LIBRARY", str(place / "library.sqlite3"))
+        with serve("steam") as url:
+            monkeypatch.setenv("IPYBATCH_STEAM_BASE_URL", url)
+            templates.save("games", templates.Template(based_on="refresh", params={"request_delay_ms": 0}))
+            yield
+
+    @pytest.mark.parametrize("text", ["[440, 570]", "440\n\n570\n"])
+    def test_it_is_run_by_its_id(self, run, place, text):
+        (place / "games.txt").write_text(text)
+        code, out, err = run("submit", "games", "-r", place / "games.txt", "--params", '{"force": true}', "--name", "x")
+        assert (code, err) == (0, "")
+        code, told, err = run("run", out.strip())
+        assert (code, err) == (0, "")
+        assert "2 of 2 done" in told
+        assert run("list")[1].splitlines()[1].split()[:2] == ["x", "completed"]
+
+    def test_as_many_as_there_are(self, run, monkeypatch):
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(list(range(1, 101)))))
+        assert run("submit", "games", "-r", "-")[0] == 0
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["gmaes", "-r", "{place}/some"], "template must be one of character"),
+            (["games", "-r", "{place}/none"], "none: No such file or directory"),
+            (["games", "-r", "{place}/odd"], "requests must be a JSON list, or a text a line"),
+            (["games", "-r", "{place}/some", "--params", '{"cc": "nowhere"}'], "cc must be"),
+            (["games", "-r", "{place}/some", "--params", "3"], "it must be a JSON object"),
+        ],
+    )
+    def test_what_is_not_possible(self, run, place, arguments, said):
+        (place / "some").write_text("440")
+        (place / "odd").write_text("[440")
+        code, out, err = run("submit", *(each.replace("{place}", str(place)) for each in arguments))
+        assert (code, out) in ((1, ""), (2, ""))
         assert said in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime as dt
 import os
 import shlex
@@ -96,6 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     told = "run a submission here, and wait for its end: for cron and Slurm, where no Jupyter server does"
     run = add("run", told, named=False)
     run.add_argument("submission", metavar="ID", help="of the submission")
+    submit = add(
+        "submit",
+        "submit work by a template, print the submission's id, and leave it to `run` or to a server",
+        named=False,
+    )
+    submit.add_argument("template", metavar="TEMPLATE", help="one of yours, or one that ships: `template list`")
+    submit.add_argument("-r", "--requests", metavar="FILE", help="a JSON list, or a text a line; - for standard input")
+    submit.add_argument("--params", type=_object, default={}, metavar="JSON", help="in the place of the template's")
+    submit.add_argument("--name", dest="session", default="", metavar="NAME", help="of the session")
     templates = add("template", "list, print or delete templates", named=False)
     templates.add_argument("what", choices=("list", "show", "delete"), metavar="list|show|delete")
     templates.add_argument("template", nargs="?", metavar="NAME", help="of the template, to show or delete")
@@ -243,6 +253,47 @@ def _notify(given: argparse.Namespace) -> int:
     return DONE
 
 
+def _object(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        msg = f"it must be a JSON object: {error}"
+        raise argparse.ArgumentTypeError(msg) from None
+
+
+def _submit(given: argparse.Namespace) -> int:
+    from ipybatch.server.options import DEFAULTS
+    from ipybatch.server.submission_order import to_order
+    from ipybatch.server.submission_store import Submissions
+    from ipybatch.server.wire import SubmissionRequest
+
+    request = SubmissionRequest(
+        template=given.template,
+        name=given.session,
+        requests=None if given.requests is None else _requests(given.requests),
+        params=given.params,
+    )
+    most = max(DEFAULTS.max_requests, len(request.requests or ()))  # what limits a request to a server is none here
+    order = to_order(request, dataclasses.replace(DEFAULTS, max_requests=most))
+    return _write(Submissions(given.journal).create(order).id)
+
+
+def _requests(file: str) -> list[Any]:
+    """Return the requests of a file.
+
+    Raises:
+        InputError: It is no JSON, though it begins as such.
+    """
+    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+    if not text.lstrip().startswith("["):
+        return [line for line in map(str.strip, text.splitlines()) if line]
+    try:
+        return msgspec.json.decode(text, type=list[Any])
+    except msgspec.DecodeError as error:
+        msg = f"requests must be a JSON list, or a text a line: {error}"
+        raise InputError(msg) from None
+
+
 def _run(submission: str, journal: Path | None) -> int:
     from ipybatch.server.run import work
 
@@ -358,6 +409,7 @@ _OF_NO_SESSION: dict[str, Callable[[argparse.Namespace], int]] = {  # verbs that
     "run": lambda given: _run(given.submission, given.journal),
     "schedule": _schedule,
     "notify": _notify,
+    "submit": _submit,
     "template": lambda given: _template(given.what, given.template, as_json=given.json),
 }
 

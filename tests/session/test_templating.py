@@ -398,6 +398,14 @@ def test_what_is_kept_of_a_forecast(tmp_path):
     assert as_file(forecast(table(), horizon=7, known=known)).asks == ["known"]
 
 
+def test_data_is_not_held_in_memory_for_a_template():
+    rows = table()
+    made = forecast(rows, horizon=7)
+    assert not any(value is rows for value in made.workload.given.values())
+    assert "prompts" not in generate(["A star"]).workload.given
+    assert "items" not in refresh([440], source=SteamStore()).workload.given
+
+
 def test_a_forecast_by_the_names_of_the_other_system():
     params = {"partition_strategy": "auto", "max_execution_time": 60, "max_rows_per_partition": 100, "horizon": 7}
     templates.save("night", templates.Template(based_on="forecast", params=params))
@@ -476,7 +484,7 @@ def test_prompts_edited_wrongly():
 def test_work_of_another_package_has_no_template(journal):
     """A workload that ships no template is refused by name, and a session of it can be run all the same."""
     session = ShoutSession("party", Shout(2), ["hey"], journal=journal)
-    with pytest.raises(InputError, match="based_on must be one of"):
+    with pytest.raises(InputError, match="is a ShoutSession, of which no template can be made"):
         session.save_template("night")
 
 

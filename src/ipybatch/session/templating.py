@@ -106,8 +106,10 @@ def _own(spec: Spec) -> dict[str, Any]:
 def _of_workload(name: str, work: Workload[Any]) -> tuple[str, dict[str, Any]]:
     work.check_complete(name)
     base, given = work.template()
-    takes = shipped.about(work.name).takes
-    return base, {key: value for key, value in given.items() if key not in (*OF_CALL, takes)}
+    if base not in shipped.SHIPPED:
+        msg = f"session {name!r} is a {work.session_class.__name__}, of which no template can be made"
+        raise InputError(msg)
+    return base, {key: value for key, value in given.items() if key not in OF_CALL}
 
 
 def make(wanted: type[Made], plain: type[Any], name: str, data: Any, changes: dict[str, Any]) -> Made:

@@ -162,13 +162,16 @@ class ReadOnly(Workload[Any]):
 
 
 def given_to(maker: Callable[..., Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that a maker of sessions was given, without those that are as by default.
+    """Return the arguments that a maker of sessions was given, without its first and those that are as by default.
+
+    The first is the data, such as a table: it is given anew each time, and must not be held in memory here.
 
     Args:
         variables: Its `locals`, before any other is made.
     """
     found: dict[str, Any] = {}
-    for name, parameter in inspect.signature(maker).parameters.items():
+    _, *parameters = inspect.signature(maker).parameters.items()
+    for name, parameter in parameters:
         value = variables[name]
         if parameter.kind is parameter.VAR_KEYWORD:
             found |= value
