@@ -43,7 +43,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit sessions others pages notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest tests chromium redis
+.PHONY: test checks lint unit sessions others pages notebooks browser chaos bench mutants pythons oldest matrix ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest tests chromium redis
 test: $(VENV)/.test $(MODULES) chromium redis ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -147,6 +147,12 @@ bench: $(VENV)/.test redis ## Measure beside the peers; writes docs/benchmarks.m
 
 mutants: $(VENV)/.mutants ## Change the engine in one place at a time: do its tests notice? Up to an hour
 	@python -m tools.mutants
+
+pythons: $(VENV)/.test redis ## The Python tests on every Python here, newest packages; an hour each, writes out/pythons.md
+	@python -m tools.pythons
+
+oldest: $(VENV)/.test redis ## The same on the oldest Python, with the oldest dependencies allowed; writes out/oldest.md
+	@python -m tools.pythons --oldest
 
 # Kernels and a front end beside the environment's own: only their own files, on the environment's packages.
 MATRIX := ipykernel==6.31.* ipykernel==7.3.* notebook==7.6.* voila==0.5.*

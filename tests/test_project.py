@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+
+import ipybatch
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "src" / "ipybatch").rglob("*.py"))
@@ -76,3 +80,31 @@ def test_notebook_is_short(path: Path) -> None:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     assert sum(cell["cell_type"] == "code" for cell in notebook["cells"]) <= 15
     assert "widgets" not in notebook["metadata"]
+
+
+RELEASE = re.compile(r"^## (\d+\.\d+\.\d+) - (\d{4}-\d\d-\d\d)$", flags=re.MULTILINE)
+CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_changelog_is_one_of_versions() -> None:
+    """By Keep a Changelog: the newest first, dated, under six headings at most."""
+    releases = RELEASE.findall(CHANGES)
+    assert releases[0][0] == ipybatch.__version__
+    assert releases == sorted(releases, key=lambda one: [int(part) for part in one[0].split(".")], reverse=True)
+    heads = re.findall(r"^## (.+)$", CHANGES, flags=re.MULTILINE)
+    assert heads == ["Unreleased", *(f"{version} - {date}" for version, date in releases)]
+    kinds = set(re.findall(r"^### (.+)$", CHANGES, flags=re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_citation_is_of_this_version() -> None:
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= told.keys()
+    assert told["license"] == "BSD-3-Clause"
+    assert (told["version"], told["date-released"]) == RELEASE.findall(CHANGES)[0]
+
+
+def test_side_bar_is_of_this_version() -> None:
+    """`make widgets` takes the version over."""
+    told = json.loads((ROOT / "src" / "ipybatch" / "labextension" / "package.json").read_text(encoding="utf-8"))
+    assert told["version"] == ipybatch.__version__

@@ -31,7 +31,7 @@ await buildLab(out("labextension"));
 
 async function buildLab(folder) {
   const about = JSON.parse(read("lab/package.json"));
-  const version = /^version = "(.+)"$/m.exec(read("../pyproject.toml"))[1];
+  const version = /^__version__ = "(.+)"$/m.exec(read("../src/ipybatch/__init__.py"))[1];
   const style = await build({ ...shared, entryPoints: ["lab/style/lab.css"], write: false });
   const bundle = await build({
     ...shared,

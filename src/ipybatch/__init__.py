@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ipybatch.engine.run.attempt import Attempt
     from ipybatch.session.session import BatchSession
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Attempt",
@@ -169,8 +169,10 @@ def lift(resource: str, *, journal: str | Path | None = None, store: str | Path 
 
 
 def _forecast_form() -> type:
+    from ipybatch.engine.data.deprecation import FORECAST_FORM, warn_of
     from ipybatch.forecast import ForecastForm
 
+    warn_of(FORECAST_FORM, stacklevel=2)  # past the module's __getattr__
     return ForecastForm
 
 

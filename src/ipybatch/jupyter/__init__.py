@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BreakerStatus",
-    "ForecastForm",
     "Log",
     "Panel",
     "PartitionTable",
@@ -49,16 +48,17 @@ def show(session: SessionView, *, compact: bool = False) -> None:
     __getattr__("Panel")(session, compact=compact).show()
 
 
-# Other names of widgets that lie above the views: the package fills it in, as the views know no workload.
+# Deprecated names of widgets that lie above the views: the package fills it in, as the views know no workload.
 aliases: dict[str, Callable[[], Any]] = {}
 
 
 def __getattr__(name: str) -> Any:
+    if name in aliases:
+        found = globals()[name] = aliases[name]()  # so that it warns once
+        return found
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    if name in aliases:
-        return aliases[name]()
     try:
         from ipybatch.jupyter import panel, sessions
     except ImportError as error:

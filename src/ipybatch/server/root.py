@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from importlib.metadata import version
 from typing import ClassVar
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
+import ipybatch
 from ipybatch.engine.store import schema
 from ipybatch.server.handler import IF_NONE_MATCH, RESOURCE, Handler, Operation
 from ipybatch.server.wire import Root
@@ -41,6 +40,5 @@ class RootHandler(Handler):
         self.answer(root, etag=True)
 
 
-@functools.cache
 def _version() -> str:
-    return version("ipybatch")
+    return ipybatch.__version__

@@ -56,7 +56,7 @@ def test_a_mistyped_year_lies_far_from_all_others(wrong):
     "days",
     [
         MONTHS,
-        np.append(MONTHS, MONTHS - 4000),  # years without data, between data of many rows
+        np.append(MONTHS, MONTHS - np.timedelta64(4000, "D")),  # years without data, between data of many rows
         np.append(MONTHS, np.array(["2026-03-01"], dtype="datetime64[D]")),  # half a year later
         np.append(YEARS, np.datetime64("2028-01-01")),  # monthly, and three years later
         np.array(["2001-01-01", "2011-01-01", "2025-01-01"], dtype="datetime64[D]"),
@@ -77,7 +77,7 @@ def test_a_row_years_after_daily_data_is_a_mistake_however_long_these_are():
 
 def test_a_span_that_is_mostly_empty_is_told():
     """Its zeros are part of every series."""
-    assert told_gap(np.append(MONTHS, MONTHS - 4000), "D") == (
+    assert told_gap(np.append(MONTHS, MONTHS - np.timedelta64(4000, "D")), "D") == (
         "no row lies between 2014-09-16 and 2025-07-01: all days between count as zero"
     )
     assert told_gap(MONTHS, "D") == ""

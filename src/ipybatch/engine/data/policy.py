@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
@@ -18,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from ipybatch.engine.data.deprecation import SHARED, warn_of
 from ipybatch.engine.data.local_time import Hours, zone_of
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.store_url import check_url, is_url
@@ -305,8 +305,7 @@ def _check_plugs(also: Sequence[Any], store: Any, shared: Any) -> None:
     if not hasattr(shared, "try_acquire_async"):
         msg = f"shared must have an async try_acquire_async(name, weight), got {shared!r}"
         raise InputError(msg)
-    text = "Limits(shared=) is deprecated: kernels that name the same resource= share its limits, or those of store="
-    warnings.warn(text, DeprecationWarning, stacklevel=4)
+    warn_of(SHARED, stacklevel=3)  # past __post_init__, and the __init__ that is made
 
 
 @dataclass(frozen=True, slots=True)

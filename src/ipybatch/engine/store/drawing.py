@@ -188,6 +188,7 @@ class Walk:
     def __init__(self, database: sqlite3.Connection, run: int, again: Again) -> None:
         self.again = again
         self._database, self._run = database, run
+        weakref.finalize(self, database.close)  # a start that ends early draws no last item
         self._columns = f"id & {SEQ}, item.key, status, final, digest"
         self._rows: Iterator[Recorded] = iter(())
         self._row: Recorded | None = None  # the next one of the walk
