@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -42,6 +43,25 @@ def test_timers_fire_in_order_and_on_time(clock):
 
     clock.run_coroutine(main())
     assert fired == [(0.1, 0.1), (0.1, 0.1), (0.2, 0.2), (0.3, 0.3)]
+
+
+def test_a_thread_that_works_on_is_waited_for_in_real_time(clock):
+    """Python 3.12 gives threads five minutes to end, which are nothing in virtual time."""
+    begun, left, ended = threading.Event(), threading.Event(), []
+
+    def work():
+        begun.set()
+        left.wait(20)
+        ended.append(True)
+
+    async def leave():
+        asyncio.get_running_loop().run_in_executor(None, work)
+        begun.wait(20)
+        threading.Timer(0.05, left.set).start()
+
+    clock.run_coroutine(leave())
+    assert ended
+    assert clock.now_s() == 0.0
 
 
 def test_coroutines_run_beside_a_session_and_end_with_it(plan, clock):
