@@ -78,14 +78,14 @@ def environment(python: str, name: str, constraints: Iterable[str]) -> Path:
     if not ours.exists():
         subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
     told.write_text("\n".join(constraints) + "\n", encoding="utf-8")
-    install = [ours, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", told]
+    install = [str(ours), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", str(told)]
     subprocess.run([*install, "--editable", f"{ROOT}[test]"], check=True)
     return ours
 
 
 def tested(python: Path, arguments: Iterable[str]) -> tuple[bool, str]:
     """Run the tests; return whether all passed, and pytest's last word."""
-    command = [python, "-m", "pytest", *UNIT, *(arguments or ["tests", "--ignore=tests/browser"])]
+    command = [str(python), "-m", "pytest", *UNIT, *(arguments or ["tests", "--ignore=tests/browser"])]
     env = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
@@ -111,7 +111,7 @@ def run(version: str, arguments: list[str], *, is_oldest: bool) -> tuple[bool, s
         [ours, "-c", "import platform; print(platform.python_version())"], text=True
     ).strip()
     is_good, said = tested(ours, arguments)
-    return is_good, f"| {whole} | {words} | {said} | {time.monotonic() - begun_s:.0f} |"
+    return is_good, f"| {whole.strip()} | {words} | {said} | {time.monotonic() - begun_s:.0f} |"
 
 
 def main(arguments: list[str]) -> int:
