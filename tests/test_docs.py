@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -75,6 +76,20 @@ def test_code_on_a_page_is_python(page: str) -> None:
     assert all(isinstance(block, CodeType) for block in blocks(page))
 
 
+def test_layers_that_are_drawn_are_those_that_are_held() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    held = [re.findall(r"\w+", layer) for layer in contracts[0]["layers"]]
+    drawing = re.search(r"^## Layers$.*?^```$(.*?)^```$", _text("docs/architecture.md"), re.DOTALL | re.MULTILINE)
+    assert drawing is not None
+    named = [re.findall(r"[\w/]+", line[:42]) for line in drawing[1].splitlines() if line.strip()]
+    assert [names for names in named if "engine" not in names[0]] == [names for names in held if names != ["engine"]]
+    said = re.search(r"\*\*Layers\.\*\* `([^`]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert said is not None
+    assert [re.findall(r"\w+", layer) for layer in said[1].split(">")] == held
+
+
 VARIABLE = re.compile(r"[\"'`]((?:IPYBATCH|BNET|STEAM|GEMINI|GOOGLE)_[A-Z_]*[A-Z])[\"'`]")
 OF_TESTS_AND_CHILDREN = {"IPYBATCH_ATTEMPT", "IPYBATCH_SUPERVISOR", "IPYBATCH_KILL_AT"}
 
@@ -82,7 +97,7 @@ OF_TESTS_AND_CHILDREN = {"IPYBATCH_ATTEMPT", "IPYBATCH_SUPERVISOR", "IPYBATCH_KI
 def test_every_variable_of_the_environment_is_told() -> None:
     sources = (ROOT / "src" / "ipybatch").rglob("*.py")
     read = {name for path in sources for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
-    told = set(VARIABLE.findall(PAGES["docs/configuration.md"].read_text(encoding="utf-8")))
+    told = set(VARIABLE.findall(_text("docs/configuration.md")))
     assert "IPYBATCH_STEAM_BATCH_SIZE" in read
     assert read - OF_TESTS_AND_CHILDREN == told
 
@@ -181,6 +196,10 @@ def test_page_runs_from_top_to_bottom(page: str, reader: dict[str, Any], service
     for session in [each for each in made if not each.lacks]:
         assert session.run(verbose=False).state == "completed"
         assert session.counts.failed == 0
+
+
+def _text(page: str) -> str:
+    return PAGES[page].read_text(encoding="utf-8")
 
 
 async def _finished(answer: Any) -> None:

@@ -95,12 +95,13 @@ def send(channel: Channel, parcel: Parcel) -> None:
 
 
 def _send(plugin: Any, channel: Channel, parcel: Parcel, said: list[str]) -> None:
-    from apprise import AppriseAttachment, NotifyType
+    from apprise import AppriseAttachment, NotifyFormat, NotifyType
 
     types = {"finished": NotifyType.SUCCESS, "failed": NotifyType.FAILURE, "test": NotifyType.INFO}
     attached = None
     if parcel.attachment is not None and channel.kind == MAIL:
         attached = AppriseAttachment([str(parcel.attachment)], asset=plugin.asset)
+    plugin.notify_format = NotifyFormat.TEXT  # a mail as HTML would run its lines together
     plugin.socket_read_timeout, plugin.socket_connect_timeout = READ_S, CONNECT_S
     kind = types.get(parcel.kind, NotifyType.WARNING)
     try:
