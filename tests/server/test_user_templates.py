@@ -153,3 +153,13 @@ def test_a_submission_names_one(served):
     refused(served.post("/submissions", json={**given, "template": "yours"}), 422, "template")
     wrong = served.post("/submissions", json={**given, "params": {"lane": "bach"}})
     refused(wrong, 422, "params.lane")
+
+
+def test_a_schedule_names_one_as_it_is_each_time(served):
+    """Its body is kept as it came: what the template says when it is due holds."""
+    given = {"every": "1d", "submission": {"template": "mine", "requests": ["A star"]}}
+    refused(served.request("PUT", "/schedules/nightly", json=given), 422, "submission.template")
+    put(served)
+    assert served.request("PUT", "/schedules/nightly", json=given).status_code == 201
+    told = served.get("/schedules/nightly").json()["submission"]
+    assert (told["template"], told["params"]) == ("mine", {})
