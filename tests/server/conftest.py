@@ -15,6 +15,7 @@ import pytest
 
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import lease, registration, schema
+from ipybatch.server.delivery import Delivery
 from ipybatch.server.services import Services
 
 TOKEN = "t0ken"
@@ -122,10 +123,13 @@ def jupyter(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as always:
         always.setattr(Services, "open_submissions", open_if_run)
+        delivers = threading.Event()
+        always.setattr(Delivery, "_loop", lambda delivery: delivers.set())  # what a test has to tell is that test's
         with pytest.MonkeyPatch.context() as patch:
             for name in ("CONFIG", "DATA", "RUNTIME"):
                 patch.setenv(f"JUPYTER_{name}_DIR", str(folder / name.lower()))
             server = Served(folder / "root")
+        server.delivers = delivers
         yield server
         server.close()
 
