@@ -45,7 +45,7 @@ def _facts(notice: Notice) -> list[str]:
         facts.append(f"Since: {moment(notice.since_s)}")
     if notice.kind == "expiring":
         facts.append(f"Not collected: {notice.requests:,} requests")
-    if notice.seconds:
+    if notice.seconds >= 0.1:
         facts.append(f"Duration: {duration(notice.seconds)}")
     if notice.usd is not None:
         budget = f" of {notice.budget_usd:.2f}" if notice.budget_usd else ""
