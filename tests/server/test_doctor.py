@@ -150,6 +150,15 @@ def test_half_an_extra(monkeypatch):
     assert finding.next_step == 'pip install "ipybatch[gemini]"'
 
 
+def test_a_server_alone_is_no_jupyterlab(place, monkeypatch):
+    """What `ipybatch[jupyter]` brings into an empty environment."""
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+    monkeypatch.setattr(doctor, "_version", {"jupyter_server": "2.21.1"}.get)
+    finding = looked(doctor._environment, "JupyterLab")
+    assert (finding.verdict, finding.told) == ("unknown", "not installed here, and not on PATH")
+    assert finding.next_step.startswith("pip install jupyterlab")
+
+
 @pytest.mark.parametrize(
     ("answer", "name", "expected", "told"),
     [

@@ -47,6 +47,7 @@ _EXTRAS = {
     "forecast": ("scikit-learn", "pyarrow"),
     "dask": ("distributed",),
     "redis": ("redis",),
+    "notify": ("apprise", "keyring"),
 }
 _ASK_VERSION = "import ipybatch; print(ipybatch.__version__)"
 
@@ -132,7 +133,7 @@ def _environment() -> Iterator[Finding]:
     """Say where the JupyterLab lives that people start."""
     about = "JupyterLab"
     found = next(filter(None, map(shutil.which, ("jupyter-lab", "jupyter-server", "jupyter"))), None)
-    here = _version("jupyterlab") or _version("jupyter_server")
+    here = _version("jupyterlab")
     if found is None:
         if here is None:
             yield _unknown(about, "not installed here, and not on PATH", 'pip install jupyterlab "ipybatch[jupyter]"')
@@ -142,7 +143,7 @@ def _environment() -> Iterator[Finding]:
     python = _interpreter(Path(found))
     prefix = python.parent.parent
     if python == Path(sys.executable) or (prefix.exists() and prefix.samefile(sys.prefix)):
-        yield _ok(about, f"{here or 'unknown version'}: {found} is of this environment")
+        yield _ok(about, f"{here or 'not installed'}: {found} is of this environment")
         return
     lacks = [str(path) for path in (ENABLING, Path("share", "jupyter", LAB_EXTENSION)) if not (prefix / path).exists()]
     if not lacks:
