@@ -37,8 +37,8 @@ def api_pages(text: str) -> dict[str, tuple[str, list[str]]]:
 def api_index(pages: Mapping[str, tuple[str, list[str]]]) -> str:
     """Return the page that lists the public modules and what each of them has."""
     told = (
-        "What is listed here is public, and keeps to [semantic versions](contributing.md#versions); all else may change at any "
-        "time. The pages are made from the docstrings."
+        "What is listed here is public, and keeps to [semantic versions](contributing.md#versions); all else may "
+        "change at any time. The pages are made from the docstrings."
     )
     out = ["# Python", told]
     for module, (text, _) in pages.items():
