@@ -289,7 +289,7 @@ def time_it(frame: pd.DataFrame, settings: Settings) -> Timing:
 
 def sample(frame: pd.DataFrame, series: int) -> pd.DataFrame:
     """Return every n-th series of a sorted table, about ``series`` of them, or all if it has fewer."""
-    numbers = frame.groupby(["site", "part"], sort=False).ngroup().to_numpy()
+    numbers = frame.groupby(["site", "part"], sort=False, observed=True).ngroup().to_numpy()
     step = max(1, (int(numbers[-1]) + 1) // series)
     made: pd.DataFrame = frame.loc[numbers % step == 0].reset_index(drop=True)
     return made
@@ -315,7 +315,7 @@ async def _tried(samples: list[pd.DataFrame], settings: Settings) -> Timing:
             seconds.append(perf_counter() - began_s)
     finally:
         await backend.close()
-    counts = [len(np.unique(frame.groupby(["site", "part"], sort=False).ngroup())) for frame in samples]
+    counts = [len(np.unique(frame.groupby(["site", "part"], sort=False, observed=True).ngroup())) for frame in samples]
     return line(zip(counts, seconds[1:], strict=True), seconds[0] - seconds[1])
 
 

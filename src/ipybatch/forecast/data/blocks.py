@@ -340,9 +340,11 @@ def _range(storage: Storage, one: Range) -> _Rows:
 
 def _there(codes: Any, names: Any) -> Names:
     """Return numbers of the names that are there, and these as Python's own."""
+    import pyarrow as pa
+
     is_there = np.zeros(len(names), dtype=bool)
     is_there[codes] = True
-    return Names((np.cumsum(is_there) - 1)[codes], names.filter(is_there).to_pylist())
+    return Names((np.cumsum(is_there) - 1)[codes], names.filter(pa.array(is_there)).to_pylist())
 
 
 def _joined(read: Sequence[_Rows]) -> tuple[Names, Names, Any, Any]:

@@ -163,7 +163,7 @@ def _typed(values: pd.Series[Any]) -> pd.Series[Any] | None:
             values = pd.Series(stamps.to_numpy(zero_copy_only=False))
         elif pa.types.is_timestamp(kind):
             values = values.dt.tz_localize(None) if kind.tz else values
-            values = pd.Series(values.to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT")))
+            values = pd.Series(values.to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT", "us")))
         else:
             return None
     elif not pd.api.types.is_datetime64_any_dtype(dtype):
@@ -190,7 +190,7 @@ def _ready(value: Any) -> dt.date | None:
 
 
 def _stamps(days: Sequence[dt.date | None]) -> Any:
-    return np.array([np.datetime64("NaT") if day is None else day for day in days], dtype="datetime64[us]")
+    return np.array([np.datetime64("NaT", "us") if day is None else day for day in days], dtype="datetime64[us]")
 
 
 def _told_zone(values: pd.Series[Any], name: str) -> tuple[str, ...]:

@@ -292,7 +292,9 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _by_size(frame: pd.DataFrame, max_rows: int, most: int, split_series: bool) -> pd.Series[Any]:
     """Share whole series out evenly, those of a site together, large sites first."""
-    series = frame.groupby(["site", "part"], sort=False).ngroup().to_numpy()  # sorted: each is one run of rows
+    series = (
+        frame.groupby(["site", "part"], sort=False, observed=True).ngroup().to_numpy()
+    )  # sorted: each is one run of rows
     if split_series:
         within = np.arange(len(series)) - np.flatnonzero(np.r_[True, series[1:] != series[:-1]])[series]
         series = pd.factorize(series * len(series) + within // max_rows)[0]
