@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipybatch import accessor
 from ipybatch.errors import *
 from ipybatch.jupyter import aliases
 
@@ -76,8 +76,8 @@ _HOMES = {
 if not TYPE_CHECKING:  # else any name would pass a type checker
 
     def __getattr__(name: str) -> Any:
-        if name == "backends":  # public, and users need not import it
-            return import_module("ipybatch.backends")
+        if name in ("accessor", "backends"):  # public, and users need not import them
+            return import_module(f"ipybatch.{name}")
         if name not in _HOMES:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg, name=name)
@@ -176,15 +176,18 @@ def _forecast_form() -> type:
     return ForecastForm
 
 
-def _session_class() -> type[BatchSession]:
+def _session_class() -> type:
     from ipybatch.session.session import BatchSession
 
     return BatchSession
 
 
-aliases["ForecastForm"] = _forecast_form
-accessor.session_class.append(_session_class)
-accessor.register()
+aliases.update(ForecastForm=_forecast_form, BatchSession=_session_class)
+
+if "pandas" in sys.modules or "polars" in sys.modules:  # nothing is loaded for those who use neither
+    from ipybatch import accessor
+
+    accessor.register()
 
 
 def load_ipython_extension(shell: object) -> None:

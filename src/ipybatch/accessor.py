@@ -18,6 +18,7 @@ from ipybatch.engine.data.items import plain
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.result_columns import OURS
 from ipybatch.errors import InputError, MissingExtra
+from ipybatch.jupyter import aliases
 from ipybatch.jupyter.kernel import this_kernel
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ __all__ = ["FrameAccessor", "SeriesAccessor", "register"]
 
 NAME = "ipybatch"  # of the attribute
 _TOLD = ("status", "error")  # of `OURS`, beside the result
-
-# The class of sessions, which lies above this module: the package fills it in.
-session_class: list[Callable[[], Callable[..., Any]]] = []
 
 
 class FrameAccessor:
@@ -129,7 +127,7 @@ def _make(work: Callable[..., Any], items: Any, name: str | None, arguments: dic
     if name is None and (not own or own == "<lambda>"):
         msg = "name must be given: it is what the session goes on under, and this function has none of its own"
         raise InputError(msg)
-    return session_class[0]()(own if name is None else name, work, items, **arguments)
+    return aliases["BatchSession"]()(own if name is None else name, work, items, **arguments)
 
 
 def _wait(session: Any) -> None:
