@@ -30,9 +30,11 @@ class Served:
         app: The `ServerApp`.
         url: Its base URL, without a slash at the end.
         runs_them: Whether submissions run: each starts a kernel.
+        submits_what_is_due: Whether it looks at schedules.
     """
 
     runs_them = False
+    submits_what_is_due = False
 
     def __init__(self, folder):
         folder.mkdir()
@@ -121,10 +123,17 @@ def jupyter(tmp_path_factory):
     def open_if_run(services):
         return open_submissions(services) if server.runs_them else None
 
+    is_schedule_due = Services.is_schedule_due
+
+    @functools.wraps(is_schedule_due)
+    def is_due_if_asked(services):
+        return server.submits_what_is_due and is_schedule_due(services)
+
     with pytest.MonkeyPatch.context() as always:
         always.setattr(Services, "open_submissions", open_if_run)
         delivers = threading.Event()
         always.setattr(Delivery, "_loop", lambda delivery: delivers.set())  # what a test has to tell is that test's
+        always.setattr(Services, "is_schedule_due", is_due_if_asked)
         with pytest.MonkeyPatch.context() as patch:
             for name in ("CONFIG", "DATA", "RUNTIME"):
                 patch.setenv(f"JUPYTER_{name}_DIR", str(folder / name.lower()))

@@ -198,6 +198,18 @@ class TestTimes:
         assert desk.look("2026-12-03T22:00") == ["night 2026-12-03 22:00"]
         assert desk.told().note == ""
 
+    def test_one_that_cannot_be_read_keeps_no_other_one(self, desk):
+        """Such as of a zone that this machine does not know."""
+        row = desk.store.put("a", request())
+        desk.store.put("b", request())
+        desk.store._change(row, timing=row.timing.replace(b"Europe/Berlin", b"Mars/Olympus"))
+        assert desk.look("2026-12-01T22:00") == ["b 2026-12-01 22:00"]
+        told = desk.told("a")
+        assert (told.next, "Mars/Olympus" in told.note) == ([], True)
+        version = desk.store.find("a").version
+        desk.look()
+        assert desk.store.find("a").version == version
+
     def test_both_of_a_double_hour(self, desk):
         desk.time.now_s = at("2026-10-25T01:00")
         desk.store.put("half", request(cron="*/30 * * * *"))
@@ -455,6 +467,15 @@ class TestManyServers:
         assert desk.names() == ["night 2026-12-01 22:00"]
         assert desk.told().last.name == "night 2026-12-01 22:00"
 
+    def test_processes_whose_clocks_differ_by_days(self, desk, journal):
+        """No time is submitted twice, whoever is ahead."""
+        desk.store.put("night", request())
+        done = subprocess.run([sys.executable, __file__, str(journal), "race"], timeout=60, check=False)
+        assert done.returncode == 0
+        names = desk.names()
+        assert len(names) == len(set(names)) > 1
+        assert not any("(2)" in name for name in names)
+
     def test_a_change_that_comes_between(self, desk, monkeypatch):
         """A schedule that was removed while it was checked submits nothing."""
         desk.store.put("night", request())
@@ -468,6 +489,26 @@ class TestManyServers:
         monkeypatch.setattr(Words, "check", remove)
         assert desk.look("2026-12-01T22:00") == []
         assert desk.names() == []
+
+
+def race(journal):
+    """Be four processes that look at eight nights, each as fast as it can."""
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                add_words()
+                desk = Desk(Path(journal))
+                for day in range(1, 9):
+                    desk.look(f"2026-12-0{day}T22:00")
+                    desk.end()
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    return any(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 
 
 def killed(journal, where):
@@ -491,4 +532,6 @@ def killed(journal, where):
 
 
 if __name__ == "__main__":
+    if sys.argv[2] == "race":
+        sys.exit(race(sys.argv[1]))
     killed(*sys.argv[1:])

@@ -156,46 +156,47 @@ class TestCommands:
         refused(server.post("/schedules/night/commands", json={"verb": "stop"}), 422, "verb")
 
 
+@pytest.fixture
+def look(server, monkeypatch):
+    """Let the server look at what is due, all the time, until something was submitted."""
+    services = server.services
+
+    async def until_submitted():
+        services.submitted.clear()
+        looking = asyncio.ensure_future(schedules.scheduling(services, pause_s=lambda: 0.01))
+        try:
+            await asyncio.wait_for(services.submitted.wait(), 20)
+        finally:
+            looking.cancel()
+
+    def look():
+        monkeypatch.setattr(server, "submits_what_is_due", True)
+        server.call(until_submitted())
+
+    return look
+
+
 class TestLooking:
-    def test_what_is_due_is_submitted_and_told(self, server):
+    def test_what_is_due_is_submitted_and_told(self, server, look):
         """By the server itself, and to the supervisor at once."""
         put(server)
         overdue(server)
-        services = server.services
-
-        async def look():
-            services.submitted.clear()
-            looking = asyncio.ensure_future(schedules.scheduling(services, pause_s=lambda: 0.01))
-            try:
-                await asyncio.wait_for(services.submitted.wait(), 20)
-            finally:
-                looking.cancel()
-
-        server.call(look())
+        look()
         told = server.get("/schedules/night").json()
         assert told["last"]["state"] == "PENDING"
         assert "missed: submitted once" in told["note"]
 
-    def test_what_goes_wrong_is_tried_again(self, server, monkeypatch, caplog):
+    def test_what_goes_wrong_is_tried_again(self, server, look, monkeypatch, caplog):
         put(server)
         overdue(server)
-        services, submit_due = server.services, Schedules.submit_due
+        submit_due = Schedules.submit_due
 
         def fail_once(store):
             monkeypatch.setattr(Schedules, "submit_due", submit_due)
             raise RuntimeError("once")
 
         monkeypatch.setattr(Schedules, "submit_due", fail_once)
-
-        async def look():
-            services.submitted.clear()
-            looking = asyncio.ensure_future(schedules.scheduling(services, pause_s=lambda: 0.01))
-            try:
-                await asyncio.wait_for(services.submitted.wait(), 20)
-            finally:
-                looking.cancel()
-
-        server.call(look())
+        look()
         assert "schedules cannot be looked at" in caplog.text
 
     def test_whoever_watches_is_told(self, server):

@@ -21,6 +21,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -266,9 +267,23 @@ class Schedules:
                 submitted = self._move(row, judge(row, now_s), now_s)
             except Changed:  # another process was quicker
                 continue
+            except JournalError:
+                raise
+            except Exception as error:  # it keeps no other one from being submitted
+                self._cannot(row, error)
+                continue
             if submitted is not None:
                 made.append(submitted)
         return made
+
+    def _cannot(self, row: Row, error: Exception) -> None:
+        """Tell why it cannot be said when a schedule is due: once, as every look finds the same."""
+        said = mask(f"it cannot be said when it is due: {error if isinstance(error, BatchError) else describe(error)}")
+        if row.note == said:
+            return
+        _log.warning("schedule %s: %s", row.name, said, exc_info=not isinstance(error, BatchError))
+        with suppress(Changed):
+            self._change(row, note=said)
 
     def _move(self, row: Row, verdict: Verdict, now_s: float) -> Submitted | None:
         """Do what is to be done about a schedule now; return what was submitted.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import suppress
 from urllib.parse import quote
 
 import msgspec
 
 from ipybatch.engine.data.masking import printable
 from ipybatch.engine.feed.session_item import iso
+from ipybatch.errors import InputError
 from ipybatch.server.schedule_rows import Row
 from ipybatch.server.schedule_timing import question_of, recurrence_of, timing_of
 from ipybatch.server.submission_rows import Row as Submitted
@@ -55,10 +57,12 @@ def tell(row: Row, last: Submitted | None, now_s: float, base: str = "") -> Sche
 
 
 def next_times_of(row: Row, now_s: float, count: int = NEXT) -> list[float]:
-    """Return the next times of a schedule, Unix, whether it is paused or not."""
+    """Return the next times of a schedule, Unix, whether it is paused or not; none where that cannot be said."""
     is_waiting = _state(row) == "waiting" and row.next_s is not None
     after_s = math.nextafter(row.next_s or 0.0, -math.inf) if is_waiting else now_s
-    return list(itertools.islice(recurrence_of(row).times(after_s), count))
+    with suppress(InputError):  # this machine does not know its zone; the look at what is due says so
+        return list(itertools.islice(recurrence_of(row).times(after_s), count))
+    return []
 
 
 def _state(row: Row) -> ScheduleState:
