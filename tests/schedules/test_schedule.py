@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ipybatch import InputError, schedules
+from ipybatch import InputError, schedules, templates
 from ipybatch.server import submission_rows
 from ipybatch.server.schedule_store import Schedules
 from ipybatch.server.submission_store import STARTS
@@ -19,6 +19,8 @@ def place(tmp_path, monkeypatch):
     """A journal of this test's alone, and a template that needs nothing."""
     monkeypatch.setenv("IPYBATCH_JOURNAL", str(tmp_path / "journal.sqlite3"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("IPYBATCH_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("IPYBATCH_LIBRARY", str(tmp_path / "library.sqlite3"))
     monkeypatch.setattr("ipybatch.server.templates.TEMPLATES", {})
     add_words()
     return tmp_path
@@ -91,6 +93,26 @@ class TestMaking:
             schedules.add("night", "words", **{**NIGHTLY, **given})
         assert said in str(refused.value)
         assert schedules.list().empty
+
+
+def test_a_template_of_ones_own_is_read_each_time(place, monkeypatch):
+    """A change of it is a change of what comes next; without it the time is told as not submitted."""
+    monkeypatch.undo()
+    for name in ("JOURNAL", "CONFIG", "LIBRARY"):
+        monkeypatch.setenv(f"IPYBATCH_{name}", str(place / name))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place / "runtime"))
+    templates.save("mine", templates.Template(based_on="refresh", params={"force": True}))
+    made = schedules.add("night", "mine", requests=[440], every="1d")
+    assert made.template == "mine"
+    schedules.run_now("night")
+    store = Schedules()
+    (row,) = store.submissions.page(1)
+    assert row.template == "refresh"
+    templates.delete("mine")
+    set_row(store, row, state="COMPLETED")
+    overdue()
+    store.submit_due()
+    assert "was not submitted: template must be one of" in schedules.list()["note"][0]
 
 
 class TestAsking:

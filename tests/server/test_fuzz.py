@@ -88,10 +88,13 @@ def test_every_operation_answers_as_documented(served: Any, tmp_path: Path, monk
     monkeypatch.setattr(upload_store, "apart", here)  # a process for each table is slow
     (run,) = write_runs(tmp_path / "journal.sqlite3", [{"name": "night", "total": 3, "completed": 2, "failed": 1}])
     session = served.services.catalogue.id_of(tmp_path / "journal.sqlite3", run)
+    monkeypatch.setenv("IPYBATCH_LIBRARY", str(tmp_path / "library.sqlite3"))
+    nightly = {"submission": {"template": "refresh", "requests": [440]}, "every": "1d", "misfire": "ask"}
+    assert served.request("PUT", "/schedules/night", json=nightly).status_code == 201
     wrong, asked = ask(
         served.url,
         examples=2,
-        parameters={"path.session": session, "path.id": session},
+        parameters={"path.session": session, "path.id": session, "path.schedule": "night"},
         seed=16,
         generation={"deterministic": True},
         phases={"stateful": {"enabled": False}},
@@ -101,6 +104,7 @@ def test_every_operation_answers_as_documented(served: Any, tmp_path: Path, monk
     verbs = [(verb, path) for path, told in paths.items() for verb in told if verb != "parameters"]
     for path in ("", "/items", "/results.{suffix}"):
         assert asked[f"GET /ipybatch/api/v1/sessions/{{session}}{path}"][200], "a session that is there"
+    assert asked["GET /ipybatch/api/v1/schedules/{schedule}"][200], "a schedule that is there"
     assert {f"{verb.upper()} {path}" for verb, path in verbs if not path.endswith("/events")} <= set(asked)
 
 

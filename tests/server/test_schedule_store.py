@@ -71,6 +71,7 @@ class Desk:
 @pytest.fixture
 def desk(journal, monkeypatch):
     monkeypatch.setattr("ipybatch.server.templates.TEMPLATES", {})
+    monkeypatch.setenv("IPYBATCH_CONFIG", str(journal.parent / "config"))
     add_words()
     return Desk(journal)
 
@@ -135,6 +136,8 @@ class TestMaking:
             (SubmissionRequest(template="words"), "submission.requests"),
             (SubmissionRequest(template="words", requests=["a"], name="mine"), "submission.name"),
             (SubmissionRequest(template="words", requests=["a"], start_at="22:00"), "submission.start_at"),
+            (SubmissionRequest(template="words", requests=["a"], zone="UTC"), "submission.zone"),
+            (SubmissionRequest(template="words", requests=["a"], notify="nobody"), "submission.notify"),
         ):
             with pytest.raises(WrongField) as refused:
                 desk.store.put("night", ScheduleRequest(submission=wrong, every="1d"))

@@ -419,9 +419,10 @@ def _check_submission(request: SubmissionRequest, options: Options) -> None:
     if request.name:
         msg = "submission.name must be left out: each run has the schedule's name, and its time"
         raise WrongField("submission.name", msg, value=request.name)
-    if request.start_at is not None:
-        msg = "submission.start_at must be left out: start_at of the schedule says when it begins"
-        raise WrongField("submission.start_at", msg, value=request.start_at)
+    for field in ("start_at", "zone"):
+        if (value := getattr(request, field)) is not None:
+            msg = f"submission.{field} must be left out: {field} of the schedule says when"
+            raise WrongField(f"submission.{field}", msg, value=value)
     try:
         to_order(request, options)
     except WrongField as error:
