@@ -1,12 +1,18 @@
 """Routes of schedules: made, changed, listed, commanded; what is refused; and the server's own look at what is due."""
 
 import asyncio
+import os
+import re
+import shutil
+import subprocess
 
 import pytest
 
 from ipybatch.engine.store import journal as journals
 from ipybatch.server import schedules, upload_store, uploads
 from ipybatch.server.schedule_store import Schedules
+from tests.kernels import ROOT
+from tests.server.conftest import TOKEN
 from tests.server.submitting import add_words, set_row
 
 NIGHTLY = {"submission": {"template": "words", "requests": ["one"]}, "cron": "0 22 * * 1-5", "zone": "Europe/Berlin"}
@@ -229,3 +235,19 @@ def test_a_table_is_kept_as_long_as_its_schedule(server, tmp_path, monkeypatch):
     server.delete("/schedules/night", headers={"If-Match": "*"})
     uploads.sweep()
     assert swept == [({"a1"}, set()), (set(), {"a1"})]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_every_call_on_the_page_is_answered(served, tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYBATCH_LIBRARY", str(tmp_path / "library.sqlite3"))
+    page = (ROOT / "docs" / "schedules.md").read_text(encoding="utf-8")
+    calls = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    script = "set -euo pipefail\n" + "\n".join(calls)
+    environment = {**os.environ, "URL": served.url, "TOKEN": TOKEN, "NO_PROXY": "127.0.0.1"}
+    said = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count('"state":"waiting"') == 4
+    assert '"state":"PENDING"' in said.stdout
+    assert served.get("/schedules").json()["items"] == []
