@@ -76,7 +76,7 @@ _HOMES = {
 if not TYPE_CHECKING:  # else any name would pass a type checker
 
     def __getattr__(name: str) -> Any:
-        if name in ("accessor", "backends"):  # public, and users need not import them
+        if name in ("accessor", "backends", "notify"):  # public, and users need not import them
             return import_module(f"ipybatch.{name}")
         if name not in _HOMES:
             msg = f"module {__name__!r} has no attribute {name!r}"

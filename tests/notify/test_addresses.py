@@ -1,6 +1,7 @@
 """Addresses are the user's alone: their file is, and no text of ours holds one."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -155,6 +156,13 @@ def test_an_unknown_channel_is_told_with_those_that_are_near():
         channel_list.check_channels(["team-mial"])
     with pytest.raises(InputError, match="there are 'team-mail'"):
         channel_list.check_channels(["zzz"])
+
+
+def test_the_package_alone_gives_what_its_messages_name(config):
+    """They say ipybatch.notify.add_channel(...): nobody need import more for it."""
+    code = "import ipybatch; ipybatch.notify.add_channel('here', 'desktop://'); print(ipybatch.notify.channels())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "{'here': 'desktop'}\n"
 
 
 def test_a_missing_extra_is_named(monkeypatch):
