@@ -1,4 +1,7 @@
-"""Schedules as rows: what is due becomes a submission, once; what was missed; clocks, races and kills."""
+"""Schedules as rows: what is due becomes a submission, once; what was missed; clocks, races and kills.
+
+One subject, hence its length: the life of a schedule, as its store is.
+"""
 
 import datetime as dt
 import os
