@@ -436,7 +436,7 @@ def told(path: Path, error: JournalError) -> str:
 
 
 def _damaged(path: Path, row: Damaged) -> str:
-    return f"journal {path.name} is damaged ({row.kind} in run {row.id}): restore it from a copy, or delete that run"
+    return history.damaged_run(path.name, row.id, row.kind)
 
 
 def not_there() -> Refusal:

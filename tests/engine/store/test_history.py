@@ -1,6 +1,7 @@
 """History: every journal is read as it is, whatever its schema, its state and its owner."""
 
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -105,6 +106,25 @@ def test_one_name_can_be_asked_for(path):
 def test_what_is_forgotten_is_not_told(path):
     write(path, name="")
     assert runs(path) == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"completed": b"many"}, {"state": "asleep"}, {"beat_s": "noon", "begun_s": 1.0}, {"created_s": b"x"}],
+    ids=str,
+)
+def test_a_damaged_run_is_told_and_keeps_nobody_from_the_others(path, caplog, odd):
+    write(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for name in ("odd", "last"):
+            about = {"name": name, "state": "running", "created_s": 1.0, "resource": "r", "group_word": "Batch"}
+            about |= odd if name == "odd" else {}
+            database.execute(
+                f"INSERT INTO run ({', '.join(about)}) VALUES ({', '.join('?' * len(about))})", [*about.values()]
+            )
+    assert [run.name for run in runs(path)] == ["night", "last"]
+    (told,) = caplog.messages
+    assert re.fullmatch(rf"journal {path} is damaged \(\w+ in run 2\): restore it .*, or delete that run", told)
 
 
 def test_an_empty_file_has_no_runs(path):

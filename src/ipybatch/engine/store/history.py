@@ -67,7 +67,7 @@ UNENDED: tuple[State, ...] = ("running", "paused")
 
 
 def read_runs(database: sqlite3.Connection, journal: Journal | None, name: str = "") -> list[RecordedRun]:
-    """Return the recorded runs, oldest first.
+    """Return the recorded runs, oldest first; one that is damaged is left out, and a line in the log says so.
 
     Args:
         journal: What this process has opened for the file; None for nothing.
@@ -85,10 +85,24 @@ def read_runs(database: sqlite3.Connection, journal: Journal | None, name: str =
     runs = []
     for run, owner, beat_s, begun_s, started_s, *values in rows:
         told = dict(zip(_TOLD, values, strict=True))
-        state, seconds, where = stands(journal, run, owner, beat_s, begun_s, told["state"], told["seconds"])
-        told.update(state=state, seconds=seconds)
-        runs.append(RecordedRun(**told, started_s=started_s, where=where))
+        try:
+            state, seconds, where = stands(journal, run, owner, beat_s, begun_s, told["state"], told["seconds"])
+            told.update(state=state, seconds=seconds, started_s=started_s, where=where)
+            runs.append(msgspec.convert(told, RecordedRun))
+        except (msgspec.ValidationError, TypeError, ValueError, AttributeError) as error:
+            (_, _, path), *_ = database.execute("PRAGMA database_list")
+            _log.warning("%s", damaged_run(path, run, type(error).__name__))
     return runs
+
+
+def damaged_run(journal: str, run: int, kind: str) -> str:
+    """Return what is said of a run of which the row has what ipybatch did not write.
+
+    Args:
+        journal: What it is called.
+        kind: Of the error.
+    """
+    return f"journal {journal} is damaged ({kind} in run {run}): restore it from a copy, or delete that run"
 
 
 def id_of(path: Path, run: int) -> str:
