@@ -32,7 +32,7 @@ import ipybatch
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.store import history, registration, resources, schema, sqlite_limits
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store.network_copy import home_of
+from ipybatch.engine.store.network_copy import home_of, place_of
 from ipybatch.errors import JournalError
 
 Verdict = Literal["ok", "wrong", "unknown"]
@@ -248,9 +248,9 @@ def _journal(about: str, path: Path) -> Finding:
     except JournalError as error:
         return _wrong(about, mask(str(error)), "set IPYBATCH_JOURNAL to a file on a local disk")
     where = str(asked) if home == asked else f"{home}, as {asked} is on a network file system"
-    at = home if home.exists() or not asked.exists() else asked
+    at = place_of(asked)
     if not at.exists():
-        if _can_write(at):
+        if _can_write(home):
             return _ok(about, f"{where} is not there yet: the first session makes it")
         step = "set IPYBATCH_JOURNAL to a file in a folder of yours"
         return _wrong(about, f"{where} is not there, and its folder cannot be written", step)

@@ -28,10 +28,12 @@ from ipybatch.errors import InputError
 from ipybatch.server.notify_request import to_notify
 from ipybatch.server.templates.template import (
     CHECKED,
+    PLACEHOLDER,
     Checked,
     Policies,
     check_count,
     check_installed,
+    check_simulated,
     check_unused,
     given,
     is_loopback,
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-PLACEHOLDER = "SIMULATED"  # the key for a simulator
 WAIT_S = 49 * 3600.0  # of batch jobs: the service ends them after 48 hours
 SIMULATOR_POLL_S = 1.0  # of jobs on this machine, which take seconds
 _FIELDS = ("id", "prompt", "imageBase64")
@@ -319,13 +320,9 @@ def find_key(base_url: str | None) -> str:
         WrongField: There is none.
     """
     key = next((found for variable in KEYS if (found := os.environ.get(variable, "").strip())), "")
-    if key:
-        return key
-    if base_url is not None and is_loopback(base_url):
-        return PLACEHOLDER
-    msg = f"{KEYS[0]} must be set in the environment of the Jupyter server: without a key nothing can be sent"
-    step = f"set {KEYS[0]} (https://aistudio.google.com/apikey) where Jupyter starts, and start it again"
-    raise WrongField(KEYS[0], msg, next_step=step)
+    if not key:
+        check_simulated(base_url, KEYS[0], page="https://aistudio.google.com/apikey")
+    return key or PLACEHOLDER
 
 
 def read_requests(requests: list[Any], template: str | None = None) -> list[dict[str, Any]]:

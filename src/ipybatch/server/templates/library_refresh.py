@@ -22,12 +22,13 @@ from ipybatch.errors import InputError
 from ipybatch.server.notify_request import to_notify
 from ipybatch.server.templates.template import (
     CHECKED,
+    PLACEHOLDER,
     Checked,
     Policies,
     check_count,
+    check_simulated,
     check_unused,
     given,
-    is_loopback,
     naming,
     read_address,
     read_params,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 STEAM_ADDRESSES = ("IPYBATCH_STEAM_BASE_URL",)
 BATTLENET_ADDRESSES = ("BNET_BASE_URL",)
-PLACEHOLDER = "SIMULATED"  # the credentials for a simulator
 _KINDS = ("guild", "character")
 _NAME = re.compile(r"[\w-][\w.-]{0,99}")
 
@@ -209,10 +209,9 @@ def _source(read: Params, *, needs_keys: bool = True) -> Source:
     try:
         credentials = read_credentials()
     except InputError:
-        if needs_keys and (base_url is None or not is_loopback(base_url)):
-            msg = "BNET_CLIENT_ID and BNET_CLIENT_SECRET must be set in the environment of the Jupyter server"
-            step = "set them (https://develop.battle.net/access/clients) where Jupyter starts, and start it again"
-            raise WrongField("BNET_CLIENT_ID", msg, next_step=step) from None
+        if needs_keys:
+            page = "https://develop.battle.net/access/clients"
+            check_simulated(base_url, "BNET_CLIENT_ID", "BNET_CLIENT_SECRET", page=page)
         credentials = (PLACEHOLDER, PLACEHOLDER)
     return make_source("battlenet", params, base_url, credentials)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ParamsT = TypeVar("ParamsT", bound=msgspec.Struct)
 
 CHECKED = "ipybatch check"  # the name of sessions that are made to see whether they can be, and never started
+PLACEHOLDER = "SIMULATED"  # a key, or credentials, for a simulator
 _LOOPBACK = re.compile(
     r"https?://(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?(?:/[\w./~-]*)?", re.ASCII
 )
@@ -236,6 +237,24 @@ def read_address(value: str | None, variables: Sequence[str]) -> str | None:
 def is_loopback(address: str) -> bool:
     """Say whether an address is surely of this machine."""
     return _LOOPBACK.fullmatch(address) is not None
+
+
+def check_simulated(base_url: str | None, *variables: str, page: str) -> None:
+    """Refuse to go without what the environment lacks, unless a simulator of this machine is asked.
+
+    Args:
+        base_url: Of the service; None for its own.
+        variables: What is not set.
+        page: Where keys are made.
+
+    Raises:
+        WrongField: Another machine is asked.
+    """
+    if base_url is not None and is_loopback(base_url):
+        return
+    msg = f"{' and '.join(variables)} must be set in the environment of the Jupyter server"
+    step = f"set {'it' if len(variables) == 1 else 'them'} ({page}) where Jupyter starts, and start it again"
+    raise WrongField(variables[0], msg, next_step=step)
 
 
 def check_installed(module: str, extra: str) -> None:
