@@ -140,6 +140,13 @@ class TestMaking:
             refused(server.post(path, json={**words(), **given}), status, field)
         assert server.get("/submissions").json()["items"] == []
 
+    @pytest.mark.parametrize("query", ["?dry_run=", "?dry_run", "?dry_run=true"])
+    def test_a_dry_run_that_does_not_say_so_submits_nothing(self, server, account, query):
+        """A shell's variable that is not set, say: it must not be a run that costs."""
+        answer = server.post(f"/submissions{query}", json=words(params={"paid": True}))
+        assert (answer.status_code, answer.json()["field"]) == (422, "dry_run")
+        assert server.get("/submissions").json()["items"] == []
+
     @pytest.mark.parametrize("query", ["", "?dry_run=1"])
     def test_nothing_else_waits_for_a_check_that_takes_long(self, server, monkeypatch, query):
         """Such as of a table, which is read for seconds."""

@@ -166,14 +166,14 @@ class Handler(BodyReader):
         """Return a query parameter.
 
         Raises:
-            Refusal: It is not one of those that are allowed.
+            Refusal: It was given, and is not one of those that are allowed.
         """
-        value = self.get_query_argument(name, default) or default
-        if allowed and value and value not in allowed:
+        value = self.get_query_argument(name, None)
+        if allowed and value is not None and value not in allowed:
             raise Refusal(
                 422, f"{name} must be one of {', '.join(allowed)}", field=name, value=value, allowed=list(allowed)
             )
-        return value
+        return value or default
 
     def whole(self, name: str, least: int, most: int) -> int | None:
         """Return a query parameter that is a whole number; None where it is not given.

@@ -186,8 +186,10 @@ def _headers(status: int, operation: Operation) -> Iterator[tuple[str, dict[str,
 
 def _refusal(status: int) -> dict[str, Any]:
     told: dict[str, Any] = {"description": _TOLD.get(status, HTTPStatus(status).phrase)}
-    if status == 429:
-        told["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    if status in (429, 503):  # 503: where another program holds the journal just now
+        told["headers"] = {
+            "Retry-After": {"description": "Seconds, where to ask again may do.", "schema": {"type": "integer"}}
+        }
     schema = {"$ref": _SCHEMAS.format(name="Problem")}
     return {**told, "content": {"application/problem+json": {"schema": schema}}}
 

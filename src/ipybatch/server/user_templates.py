@@ -182,7 +182,7 @@ def find(name: str) -> Template:
         return toml_file.read(name)
     except WrongField as error:
         if error.field in ("name", "template"):
-            raise Refusal(404, "there is no such template", next_step=_LIST) from None
+            raise _not_there() from None
         raise
 
 
@@ -197,6 +197,7 @@ def write(name: str, template: Template, check_tag: Callable[[str], None]) -> bo
         BatchError: It is not what it must be.
     """
     _check_own(name)
+    check_name(name)
     with toml_file.writing():
         before, tag = _before(name)
         check_tag(tag)
@@ -220,10 +221,14 @@ def remove(name: str, check_tag: Callable[[str], None]) -> None:
         Refusal: It is shipped, is not there or not as it was read, or cannot be deleted.
     """
     _check_own(name)
+    try:
+        check_name(name)
+    except WrongField:  # no template has such a name
+        raise _not_there() from None
     with toml_file.writing():
         _, tag = _before(name)
         if not tag:
-            raise Refusal(404, "there is no such template", next_step=_LIST)
+            raise _not_there()
         check_tag(tag)
         try:
             toml_file.delete(name)
@@ -235,7 +240,10 @@ def _check_own(name: str) -> None:
     if shipped.is_shipped(name):
         msg = f"template {name!r} is shipped with ipybatch, and stays as it is"
         raise Refusal(409, msg, field="name", value=name, next_step="PUT it under another name")
-    check_name(name)
+
+
+def _not_there() -> Refusal:
+    return Refusal(404, "there is no such template", next_step=_LIST)
 
 
 def _before(name: str) -> tuple[Template | None, str]:
