@@ -26,7 +26,7 @@ export class Queued {
     this.name.dir = "auto";
     this.node = h(
       "li",
-      "queued",
+      "in-queue",
       h("div", "line", h("span", "open", icon("planned"), this.name), h("div", "tools", this.cancel)),
       h("div", "line", this.what, this.waits),
     );
