@@ -96,7 +96,9 @@ def read_timing(given: ScheduleTiming, now_s: float, before: Row | None = None) 
             until_s=until_s,
         )
     if recurrence.next_s(now_s) is None:
-        raise WrongField("until", f"until must leave a time, got {given.until!r}", value=given.until)
+        field = "until" if given.until is not None else "start_at"
+        value = getattr(given, field)
+        raise WrongField(field, f"{field} must leave a time, got {value!r}", value=value)
     return Timing(given=given, recurrence=recurrence)
 
 

@@ -192,3 +192,13 @@ class TestRefusals:
         assert read_span("0m", "grace", least_s=0.0) == 0
         with pytest.raises(InputError, match="grace must be a span"):
             read_span(5, "grace")
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [({"every": "6h"}, 12), ({"every": "1d"}, 3), ({"every": "1d", "at": "22:00"}, 3), ({"cron": "0 0 * * *"}, 3)],
+)
+def test_nothing_comes_after_the_end_of_the_calendar(given, count):
+    for start, left in (("9999-12-28T00:00", count), ("9999-12-31T23:59", 0)):
+        rule = Recurrence(zone="UTC", start_s=at(start, "UTC"), **given)
+        assert len([*rule.times(0.0)]) == left

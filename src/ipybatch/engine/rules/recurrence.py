@@ -16,10 +16,11 @@ Source: https://manpages.debian.org/bookworm/cron/cron.8.en.html, "Daylight Savi
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -30,6 +31,7 @@ from ipybatch.errors import InputError
 
 MOST_COUNTED = 1000  # times between two moments; that there are more is known without counting them
 _DAY_S = 86_400.0
+_END_S = dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()  # later ones have no date in some zone
 _UNITS_S = {"m": 60.0, "h": 3600.0, "d": _DAY_S, "w": 7 * _DAY_S}
 _SPAN = re.compile(r"([0-9]{1,6})\s*([mhdw])")
 _MOST_S = 3660 * _DAY_S
@@ -106,7 +108,7 @@ class Recurrence:
             after_s = math.nextafter(self.start_s, -math.inf)
         until_s = until_s if self.until_s is None else min(until_s, self.until_s)
         before_s = after_s
-        for at_s in self._endless(after_s):
+        for at_s in _in_calendar(lambda: self._endless(after_s)):
             if at_s > until_s:
                 return
             if at_s > before_s:  # two days may have the same first moment after a gap
@@ -138,6 +140,13 @@ class Recurrence:
         return _by_days(anchor_s, round(every_s / _DAY_S), self.at, after_s, zone)
 
 
+def _in_calendar(endless: Callable[[], Iterator[float]]) -> Iterator[float]:
+    try:
+        yield from itertools.takewhile(lambda at_s: at_s < _END_S, endless())
+    except (OverflowError, ValueError):  # the calendar ends
+        return
+
+
 def _by_seconds(anchor_s: float, every_s: float, after_s: float) -> Iterator[float]:
     number = math.floor((after_s - anchor_s) / every_s)
     while True:
@@ -151,14 +160,9 @@ def _by_days(anchor_s: float, every: int, at: str, after_s: float, zone: ZoneInf
     since = (dt.datetime.fromtimestamp(after_s, zone).date() - first.date()).days
     number = math.floor(since / every) - 1
     while True:
-        try:
-            day = first.date() + dt.timedelta(number * every)
-            is_there = unix_s(day, dt.time(), zone) < unix_s(day + dt.timedelta(1), dt.time(), zone)
-            at_s = unix_s(day, wall_time, zone)
-        except (OverflowError, ValueError):  # the calendar ends
-            return
-        if is_there:
-            yield at_s
+        day = first.date() + dt.timedelta(number * every)
+        if unix_s(day, dt.time(), zone) < unix_s(day + dt.timedelta(1), dt.time(), zone):
+            yield unix_s(day, wall_time, zone)
         number += 1
 
 
