@@ -99,8 +99,8 @@ class TestMaking:
 
 class TestChanging:
     def test_a_change_needs_what_was_read(self, server):
-        put(server)
-        tag = server.get("/schedules/night").headers["ETag"]
+        tag = put(server).headers["ETag"]
+        assert server.get("/schedules/night").headers["ETag"] == tag
         paused = {**NIGHTLY, "paused": True}
         refused(put(server, told=paused), 428, "If-Match")
         refused(put(server, told=paused, **{"If-Match": '"other"'}), 412, "If-Match")
@@ -109,6 +109,11 @@ class TestChanging:
         assert (changed.status_code, changed.json()["state"]) == (200, "paused")
         refused(put(server, told=NIGHTLY, **{"If-Match": tag}), 412, "If-Match")
         assert put(server, told=NIGHTLY, **{"If-Match": "*"}).json()["state"] == "waiting"
+
+    @pytest.mark.parametrize("timing", [{"every": "1d"}, {"every": "1d", "at": "22:00"}, {"cron": "0 * * * *"}])
+    def test_one_that_begins_at_the_end_of_the_calendar(self, server, timing):
+        told = {"submission": NIGHTLY["submission"], "start_at": "9999-12-31T23:00:00Z", **timing}
+        refused(put(server, told=told), 422, "start_at")
 
     def test_one_that_is_not_there_is_not_changed(self, server):
         refused(put(server, **{"If-Match": '"x"'}), 412, "If-Match")

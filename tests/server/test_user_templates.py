@@ -163,3 +163,14 @@ def test_a_schedule_names_one_as_it_is_each_time(served):
     assert served.request("PUT", "/schedules/nightly", json=given).status_code == 201
     told = served.get("/schedules/nightly").json()["submission"]
     assert (told["template"], told["params"]) == ("mine", {})
+
+
+def test_one_that_is_not_there_is_not_changed(served):
+    refused(put(served, If_Match="*"), 412, "If-Match")
+    assert served.get("/templates/mine").status_code == 404
+
+
+def test_a_folder_that_cannot_be_made(served, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IPYBATCH_CONFIG", str(tmp_path / "file" / "config"))
+    refused(put(served), 503)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.plan import short
+from ipybatch.engine.store.config_folder import writing
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.notify import people
 from ipybatch.notify.addresses import (
@@ -48,20 +49,21 @@ def add_channel(
     if not isinstance(name, str) or not NAME.fullmatch(name):
         msg = f"name must be 1 to 64 letters, digits, dots, dashes or underscores, got {short(name)}"
         raise InputError(msg)
-    rows = read_rows()
-    if name in rows and not replace:
-        msg = f"name must be new, and {name!r} is a channel: pass replace=True, or choose another"
-        raise InputError(msg)
-    channel = checked(name, url, secret or "")
-    if channel.kind not in (WEBHOOK, DESKTOP):
-        people.check_address(name, url)
-    told: dict[str, Any] = {"url": url} | ({"secret": secret} if secret else {})
-    if keyring:
-        open_keyring().set_password(SERVICE, name, msgspec.json.encode(told).decode())
-        told = {"kind": channel.kind, "keyring": True}
-    elif rows.get(name, {}).get("keyring"):
-        forget_in_keyring(name)
-    write_rows({**rows, name: told})
+    with writing():
+        rows = read_rows()
+        if name in rows and not replace:
+            msg = f"name must be new, and {name!r} is a channel: pass replace=True, or choose another"
+            raise InputError(msg)
+        channel = checked(name, url, secret or "")
+        if channel.kind not in (WEBHOOK, DESKTOP):
+            people.check_address(name, url)
+        told: dict[str, Any] = {"url": url} | ({"secret": secret} if secret else {})
+        if keyring:
+            open_keyring().set_password(SERVICE, name, msgspec.json.encode(told).decode())
+            told = {"kind": channel.kind, "keyring": True}
+        elif rows.get(name, {}).get("keyring"):
+            forget_in_keyring(name)
+        write_rows({**rows, name: told})
 
 
 def remove_channel(name: str) -> None:
@@ -72,12 +74,13 @@ def remove_channel(name: str) -> None:
         MissingExtra: Its address is in the system's keyring, and keyring is not installed.
         OSError: The file cannot be written.
     """
-    rows = read_rows()
-    if name not in rows:
-        raise unknown("name", name, rows)
-    if rows[name].get("keyring"):
-        forget_in_keyring(name)
-    write_rows({other: told for other, told in rows.items() if other != name})
+    with writing():
+        rows = read_rows()
+        if name not in rows:
+            raise unknown("name", name, rows)
+        if rows[name].get("keyring"):
+            forget_in_keyring(name)
+        write_rows({other: told for other, told in rows.items() if other != name})
 
 
 def channels() -> dict[str, str]:

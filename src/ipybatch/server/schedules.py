@@ -110,6 +110,7 @@ class ScheduleHandler(Handler):
         request = await self.blocking(self.body, ScheduleRequest)
         told, is_new = await self.checking(self._put, schedule, request, is_dry)
         headers = {"Location": told.links["self"]} if is_new else {}
+        headers |= {} if is_dry else {"ETag": etag_of(encode(told))}
         self.answer(told, 201 if is_new else 200, headers=headers)
 
     @web.authenticated

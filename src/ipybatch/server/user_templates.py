@@ -9,12 +9,13 @@ A template is checked when it is written as a submission of it would be.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
+from ipybatch.engine.store.config_folder import writing
 from ipybatch.server.handler import (
     IF_NONE_MATCH,
     RESOURCE,
@@ -116,7 +117,10 @@ class TemplateHandler(Handler):
         if tag and headers.get("If-None-Match"):
             step = "choose another name, or send the ETag of that template as If-Match"
             raise Refusal(412, "there is such a template already", field="If-None-Match", value="*", next_step=step)
-        if tag or headers.get("If-Match"):
+        if not tag and (wanted := headers.get("If-Match", "")):
+            step = "leave If-Match out to make it"
+            raise Refusal(412, "there is no such template", field="If-Match", value=wanted, next_step=step)
+        if tag:
             self.check_match(tag, what="template")
 
 
@@ -198,16 +202,13 @@ def write(name: str, template: Template, check_tag: Callable[[str], None]) -> bo
     """
     _check_own(name)
     check_name(name)
-    with toml_file.writing():
+    with _writing():
         before, tag = _before(name)
         check_tag(tag)
         check_own(template, before)
-        try:
-            apart = {field: getattr(template, field) for field in ("start_at", "zone", "notify")}
-            check_common(SubmissionRequest(template="text", **apart))
-            toml_file.write(name, template)
-        except OSError as error:
-            raise _unwritable(error) from None
+        apart = {field: getattr(template, field) for field in ("start_at", "zone", "notify")}
+        check_common(SubmissionRequest(template="text", **apart))
+        toml_file.write(name, template)
     return not tag
 
 
@@ -225,15 +226,12 @@ def remove(name: str, check_tag: Callable[[str], None]) -> None:
         check_name(name)
     except WrongField:  # no template has such a name
         raise _not_there() from None
-    with toml_file.writing():
+    with _writing():
         _, tag = _before(name)
         if not tag:
             raise _not_there()
         check_tag(tag)
-        try:
-            toml_file.delete(name)
-        except OSError as error:
-            raise _unwritable(error) from None
+        toml_file.delete(name)
 
 
 def _check_own(name: str) -> None:
@@ -257,6 +255,16 @@ def _before(name: str) -> tuple[Template | None, str]:
     return found, etag_of(encode(found))
 
 
-def _unwritable(error: OSError) -> Refusal:
-    step = "see whether the folder of the user's settings can be written"
-    return Refusal(503, f"the template cannot be written: {error.strerror}", next_step=step)
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Let no other request, server or script write meanwhile.
+
+    Raises:
+        Refusal: The file or its folder cannot be written.
+    """
+    try:
+        with writing():
+            yield
+    except OSError as error:
+        step = "see whether the folder of the user's settings can be written"
+        raise Refusal(503, f"the template cannot be written: {error.strerror}", next_step=step) from None

@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import stat
-import threading
 import time
 import tomllib
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from ipybatch.engine.store.config_folder import config_folder, write_private
+from ipybatch.engine.store.config_folder import config_folder, write_private, writing
 from ipybatch.templates.shipped import SHIPPED, find_base, is_shipped
 from ipybatch.templates.template import (
     NoSuchTemplate,
@@ -44,7 +43,6 @@ _HEAD = """\
 # What is not said here is as in {base!r}. Keys, tokens and passwords do not belong here: the environment has them.
 """
 _JSON = "json"
-_writing = threading.RLock()
 
 
 def folder() -> Path:
@@ -119,13 +117,6 @@ def changed_s(name: str) -> float:
         raise _unknown(name) from None
 
 
-@contextmanager
-def writing() -> Iterator[None]:
-    """Let nobody else of this process write templates meanwhile."""
-    with _writing:
-        yield
-
-
 def write(name: Any, template: Template) -> Path:
     """Write a template, in the place of the one of this name, and return its file.
 
@@ -136,7 +127,7 @@ def write(name: Any, template: Template) -> Path:
     path = path_of(name)
     check_template(template)
     find_base(template.based_on)
-    with _writing:
+    with writing():
         if same := [other for other in names() if other != name and other.casefold() == name.casefold()]:
             msg = f"name must differ from {same[0]!r} by more than case, got {name!r}: some systems take them for one"
             raise WrongField("name", msg, value=name, next_step=f"write {same[0]!r}, or another name")
@@ -153,7 +144,7 @@ def delete(name: Any) -> None:
         OSError: It cannot be deleted.
     """
     path = path_of(name)
-    with _writing:
+    with writing():
         try:
             path.unlink()
         except FileNotFoundError:

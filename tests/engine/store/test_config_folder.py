@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +27,23 @@ def test_what_is_written_is_the_users_alone(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
     assert [file.name for file in path.parent.iterdir()] == ["night.toml"]
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from ipybatch.engine.store.config_folder import config_folder, write_private, writing
+counted = config_folder() / "counted"
+for _ in range(50):
+    with writing(), writing():
+        write_private(counted, str(int(counted.read_text()) + 1))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no flock")
+def test_what_two_processes_change_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYBATCH_CONFIG", str(tmp_path))
+    (tmp_path / "counted").write_text("0")
+    processes = [subprocess.Popen([sys.executable, "-c", COUNT]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert (tmp_path / "counted").read_text() == "150"
