@@ -72,6 +72,29 @@ def test_side_bar_teaches_where_there_is_nothing_and_new_batch_asks_the_server(p
     assert violations(form) == []
 
 
+def across(what: Locator) -> tuple[float, float]:
+    """Return where something begins and ends, from the left."""
+    found = what.evaluate("(element) => [element.getBoundingClientRect().left, element.getBoundingClientRect().right]")
+    return found[0], found[1]
+
+
+def test_what_is_queued_stands_in_its_lines(page: Page, own_lab: Lab) -> None:
+    """However long its name is: Cancel stays in sight, and takes it away."""
+    side = side_of(page, own_lab, "queued")
+    order = {"template": "text", "name": f"A name {'of many words ' * 6}", "requests": ["a"], "start_at": "2099-01-01"}
+    headers = {"Authorization": f"token {own_lab.token}"}
+    assert page.request.post(f"{own_lab.url}/ipybatch/api/v1/submissions", data=order, headers=headers).ok
+    entry = side.locator(".ib-in-queue")
+    expect(entry).to_contain_text("begins on 1 Jan 2099", timeout=SOON_MS)
+    name, cancel = entry.locator(".ib-subject"), entry.get_by_role("button")
+    (left, right), (begins, ends), (tool, tool_ends) = map(across, (side, name, cancel))
+    assert left < begins < left + 40
+    assert begins < ends <= tool < tool_ends <= right
+    assert violations(side) == []
+    cancel.click()
+    expect(entry).to_have_count(0, timeout=SOON_MS)
+
+
 def test_side_bar_cancels_what_a_busy_notebook_runs_after_its_tab_was_closed(page: Page, own_lab: Lab) -> None:
     """The command goes by the journal: neither the tab nor the kernel's shell is needed."""
     notebook = Notebook(page, own_lab, "busy", [SLOW, BUSY])

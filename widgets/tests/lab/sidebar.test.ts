@@ -78,14 +78,14 @@ describe("the side bar", () => {
     ];
     render();
     expect(words(".ib-section")).toEqual(["Live 1", "Queued 3"]);
-    expect(words(".ib-queued .ib-subject")).toEqual(["batch s1", "batch s2", "batch s3"]);
-    expect(words(".ib-queued .ib-left")).toEqual(["waits for 1 other", "waits for 2 others", "begins on 30 Nov 2126"]);
-    expect(words(".ib-queued .ib-of")[0]).toBe("Forecast, 1");
+    expect(words(".ib-in-queue .ib-subject")).toEqual(["batch s1", "batch s2", "batch s3"]);
+    expect(words(".ib-in-queue .ib-left")).toEqual(["waits for 1 other", "waits for 2 others", "begins on 30 Nov 2126"]);
+    expect(words(".ib-in-queue .ib-of")[0]).toBe("Forecast, 1");
     button("Cancel batch s2").click();
     expect(hooks.withdraw).toHaveBeenCalledWith(sessions.queue.find(({ id }) => id === "s2"));
     sessions.filter = { name: "", state: "failed" };
     render();
-    expect(words(".ib-queued")).toEqual([]);
+    expect(words(".ib-in-queue")).toEqual([]);
   });
 
   it("says when what waits begins", () => {
@@ -100,9 +100,9 @@ describe("the side bar", () => {
     sessions.queue = [queued("s1"), queued("s2")];
     render();
     await verbs.withdraw("s1");
-    expect(words(".ib-queued .ib-subject")).toEqual(["batch s2"]);
+    expect(words(".ib-in-queue .ib-subject")).toEqual(["batch s2"]);
     await verbs.withdraw("s2");
-    expect(words(".ib-queued .ib-of")).toEqual(["there is no such session"]);
+    expect(words(".ib-in-queue .ib-of")).toEqual(["there is no such session"]);
   });
 
   it("keeps the nodes of a session, wherever it stands", () => {
