@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from ipybatch import BatchSession
+from ipybatch.engine.data import masking
 from ipybatch.engine.store import journal as journals
 from ipybatch.testing import VirtualClock
 from tests.works import Gate, ThreadGate
@@ -43,6 +44,14 @@ def pytest_runtest_call():
         return (yield)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_its_own():
+    """What a test registers as a secret may be a word in another's texts."""
+    before = masking._secrets
+    yield
+    masking._secrets = before
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ assert os.fork and sys.platform != "win32"
 
 def run(system: str, program: str, folder: os.PathLike[str]) -> subprocess.CompletedProcess[str]:
     settings = {"IPYBATCH_JOURNAL": f"{folder}/journal.db", "IPYBATCH_CONFIG": f"{folder}/config"}
+    settings |= {"XDG_RUNTIME_DIR": str(folder)}  # where the journals of other tests are not registered
     command = [sys.executable, "-m", "tests.other_system", system, program]
     env = os.environ | settings
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)

@@ -32,7 +32,7 @@ Watch = Callable[[Notebook, int], None]
 
 def read(path: Path) -> Notebook:
     """Return a notebook without the outputs of earlier runs."""
-    notebook: Notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    notebook: Notebook = nbformat.read(path, as_version=4)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     return notebook
@@ -40,7 +40,7 @@ def read(path: Path) -> Notebook:
 
 def write(notebook: Notebook, path: Path) -> None:
     """Write a notebook, tidied."""
-    nbformat.write(tidy(notebook), path)  # type: ignore[no-untyped-call]  # nbformat has no types
+    nbformat.write(tidy(notebook), path)
 
 
 def code_cells(notebook: Notebook) -> list[Notebook]:

@@ -104,7 +104,7 @@ class Lab:
             *(f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"),
             f"--ServerApp.root_dir={root}",
         ]
-        own = {
+        own: dict[str, Any] = {
             "JUPYTER_CONFIG_DIR": config,
             "JUPYTER_DATA_DIR": folder / "data",
             "JUPYTER_PREFER_ENV_PATH": 0,  # or the environment's copy of the extension would be before ours

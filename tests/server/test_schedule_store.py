@@ -27,6 +27,7 @@ from ipybatch.server.wire import ScheduleRequest, SubmissionRequest
 from tests.server.submitting import Time, Words, add_words
 
 BERLIN = "Europe/Berlin"
+ROOT = Path(__file__).parents[2]
 
 
 def at(text, *, fold=0):
@@ -466,7 +467,7 @@ class TestManyServers:
     def test_a_kill_between(self, desk, journal, where):
         """Killed at any line, the time is submitted once: by this process, or by the next."""
         desk.store.put("night", request())
-        done = subprocess.run([sys.executable, __file__, str(journal), where], timeout=60, check=False)
+        done = subprocess.run([sys.executable, "-m", __name__, str(journal), where], timeout=60, check=False, cwd=ROOT)
         assert done.returncode == -9
         assert desk.names() == (["night 2026-12-01 22:00"] if where == "commit" else [])
         desk.look("2026-12-01T22:00")
@@ -476,7 +477,7 @@ class TestManyServers:
     def test_processes_whose_clocks_differ_by_days(self, desk, journal):
         """No time is submitted twice, whoever is ahead."""
         desk.store.put("night", request())
-        done = subprocess.run([sys.executable, __file__, str(journal), "race"], timeout=60, check=False)
+        done = subprocess.run([sys.executable, "-m", __name__, str(journal), "race"], timeout=60, check=False, cwd=ROOT)
         assert done.returncode == 0
         names = desk.names()
         assert len(names) == len(set(names)) > 1

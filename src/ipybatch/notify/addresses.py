@@ -145,7 +145,7 @@ def _check_webhook(name: str, url: str, secret: str) -> None:
 
 def _register(url: str, secret: str) -> None:
     """Mask an address and its parts: whoever has a token out of its path may write there, too."""
-    register(secret)
+    register(secret if len(secret) >= SHORTEST_SECRET else None)  # a shorter one is refused, and may be any word
     register(url if "://" in url and len(url) > len("desktop://") else None)
     try:
         parts = urlsplit(url)

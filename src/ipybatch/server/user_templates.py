@@ -76,7 +76,7 @@ class TemplateHandler(Handler):
         "DELETE": Operation(
             summary="Delete a template of the user's own",
             answers={204: None},
-            refuses=(404, 409, 412, 428, 503),
+            refuses=(404, 409, 412, 422, 428, 503),
             parameters=(_IF_MATCH,),
         ),
     }
