@@ -16,6 +16,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ipybatch.engine.data.background import refuse_without_threads
 from ipybatch.engine.data.spec import StillRunning
 
 _Call = tuple[Callable[[], Any], asyncio.Future[Any]]
@@ -42,9 +43,14 @@ class Loop:
 
 
 class Threads:
-    """Run plain functions in daemon threads."""
+    """Run plain functions in daemon threads.
+
+    Raises:
+        InputError: This Python cannot start threads.
+    """
 
     def __init__(self) -> None:
+        refuse_without_threads("work that is a plain function", "make it an async function")
         self._idle: list[queue.SimpleQueue[_Call | None]] = []
 
     async def open(self, slots: int) -> None:

@@ -1,4 +1,4 @@
-"""One thread that updates all views of a process, at most five times a second.
+"""One thread, or the loop of a Python without any, that updates all views of a process, at most five times a second.
 
 Views poll their session instead of listening to its events, of which an engine at full speed has 60,000 a second.
 Ten updates a second cost twice as much as five, in the kernel and on the page, and are not easier to read.
@@ -9,12 +9,14 @@ that the kernel is there: several such views would have them think otherwise.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 import weakref
 from typing import Protocol
 
+from ipybatch.engine.data.background import HAS_THREADS, soon
 from ipybatch.engine.data.fork import after_fork
 
 LEAST_S = 0.05  # between two rounds, however many buttons are pressed
@@ -43,7 +45,9 @@ class Publisher:
         self._views: weakref.WeakSet[Publishable] = weakref.WeakSet()
         self._failing: weakref.WeakSet[Publishable] = weakref.WeakSet()
         self._news = threading.Event()
-        threading.Thread(target=self._run, name="ipybatch-views", daemon=True).start()
+        self._next: asyncio.TimerHandle | None = None  # round, without threads
+        if HAS_THREADS:
+            threading.Thread(target=self._run, name="ipybatch-views", daemon=True).start()
 
     def add(self, view: Publishable) -> None:
         """Update a view until it is garbage-collected."""
@@ -52,7 +56,10 @@ class Publisher:
 
     def hurry(self) -> None:
         """Start the next round now, because a user did something."""
-        self._news.set()
+        if HAS_THREADS:
+            self._news.set()
+        else:
+            self._turn_soon(0.0)
 
     def _publish(self, view: Publishable) -> bool:
         try:
@@ -67,16 +74,31 @@ class Publisher:
 
     def _run(self) -> None:
         while True:
-            is_live, views = False, tuple(self._views)
-            for view in views:
-                begun_s = time.monotonic()
-                is_live |= self._publish(view)
-                if time.monotonic() - begun_s > SLOW_S:
-                    for other in views:
-                        other.beat()
+            rest_s = self._round()
             time.sleep(LEAST_S)
-            self._news.wait(INTERVAL_S if is_live else RESTING_S if self._views else None)
+            self._news.wait(rest_s)
             self._news.clear()
+
+    def _round(self) -> float | None:
+        """Update all views; return how long to rest, None for until there is another."""
+        is_live, views = False, tuple(self._views)
+        for view in views:
+            begun_s = time.monotonic()
+            is_live |= self._publish(view)
+            if time.monotonic() - begun_s > SLOW_S:
+                for other in views:
+                    other.beat()
+        return INTERVAL_S if is_live else RESTING_S if self._views else None
+
+    def _turn_soon(self, rest_s: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = soon(LEAST_S + rest_s, self._turn)
+
+    def _turn(self) -> None:
+        self._next = None
+        if (rest_s := self._round()) is not None:
+            self._turn_soon(rest_s)
 
 
 _publisher: Publisher | None = None

@@ -36,7 +36,8 @@ import msgspec
 import platformdirs
 
 from ipybatch.engine.data.policy import check
-from ipybatch.engine.store.journal import inode, translated
+from ipybatch.engine.store.journal import translated
+from ipybatch.engine.store.journal_file import inode
 from ipybatch.errors import InputError, JournalCorrupt, JournalError
 from ipybatch.library.source import Identity
 

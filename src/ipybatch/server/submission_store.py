@@ -29,7 +29,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store import lease
+from ipybatch.engine.store import journal_file, lease
 from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, Journal, open_journal, to_disk
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import BatchError
@@ -501,7 +501,7 @@ class Submissions:
 
     def _fold(self, account: str) -> Fold:
         """Return the state of an account some time ago: what is new since then is few rows."""
-        which = account, journals.inode(home_of(self.path))  # a file that was deleted has other movements
+        which = account, journal_file.inode(home_of(self.path))  # a file that was deleted has other movements
         before = self._folds.get(which, Fold())
         fold = self._folds[which] = self.read(lambda database: advanced(database, account, before), before)
         return fold

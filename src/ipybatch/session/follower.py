@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.background import Rounds
 from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.fork import after_fork
@@ -449,30 +450,28 @@ def command(journal: Journal, name: str, verb: str) -> Reply:
 
 _followed: weakref.WeakSet[Follower] = weakref.WeakSet()
 _changing = threading.Lock()
-_thread: threading.Thread | None = None
+_rounds: Rounds | None = None
 
 
 def _watch(follower: Follower) -> None:
     """Look at it from now on, as long as anybody else has it."""
-    global _thread
+    global _rounds
     with _changing:
         _followed.add(follower)
-        if _thread is None:
-            _thread = threading.Thread(target=_look_at_all, name="ipybatch-follow", daemon=True)
-            _thread.start()
+        if _rounds is None:
+            _rounds = Rounds(FOLLOW_S, _look_at_all, "ipybatch-follow")
 
 
-def _look_at_all() -> None:
-    global _thread
-    while True:
-        time.sleep(FOLLOW_S)
-        with _changing:
-            followed = list(_followed)
-            if not followed:
-                _thread = None  # the next one that is followed starts another
-                return
-        while followed:
-            _look_at(followed.pop())
+def _look_at_all() -> float | None:
+    global _rounds
+    with _changing:
+        followed = list(_followed)
+        if not followed:
+            _rounds = None  # the next one that is followed starts others
+            return None
+    while followed:
+        _look_at(followed.pop())
+    return FOLLOW_S
 
 
 def _look_at(follower: Follower) -> None:
@@ -488,11 +487,11 @@ def _look_at(follower: Follower) -> None:
 
 def _forget() -> None:
     """Follow none after a fork: the thread is the parent's, and what it may have locked stays so."""
-    global _changing, _thread
+    global _changing, _rounds
     for follower in _followed:
         follower._is_over, follower._lock = True, threading.RLock()
     _followed.clear()
-    _changing, _thread = threading.Lock(), None
+    _changing, _rounds = threading.Lock(), None
 
 
 after_fork(_forget)

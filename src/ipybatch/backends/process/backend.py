@@ -37,6 +37,7 @@ import msgspec
 from ipybatch.backends.process import process_tree, protocol
 from ipybatch.backends.process.protocol import Answer, Ended, Parts, error_of
 from ipybatch.backends.threads import Threads
+from ipybatch.engine.data.background import refuse_without_threads
 from ipybatch.engine.data.policy import check_bound, check_count
 from ipybatch.engine.data.spec import StillRunning
 from ipybatch.engine.run.attempt import Attempt
@@ -86,6 +87,7 @@ class Processes:
         preload: Sequence[str] = (),
         method: Literal["fork", "spawn"] | None = None,
     ) -> None:
+        refuse_without_threads("Processes()", "give an async function and no backend")
         self.workers = check_count("workers", processors() if workers is None else workers, low=1)
         self.memory_mb, self.timeout_s = check_bound("memory_mb", memory_mb), check_bound("timeout_s", timeout_s)
         self.preload = tuple(preload)

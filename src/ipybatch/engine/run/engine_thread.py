@@ -8,6 +8,8 @@ SystemExit or KeyboardInterrupt makes asyncio leave the loop; here it turns
 again at once, and whatever was `SUPERVISED` in that context is told.  A thread
 that ends all the same is noticed: its sessions fail, and the next one gets
 another thread.
+
+A Python without threads has the one loop of its kernel: `KernelLoop`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from ipybatch.engine.data.background import HAS_THREADS, running_loop
 from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.data.loop_call import post
 from ipybatch.engine.data.masking import describe
@@ -60,12 +63,17 @@ class EngineThread:
         self._running: dict[concurrent.futures.Future[Any], Supervised | None] = {}
         self.thread = threading.Thread(target=self._run, name="ipybatch-engine", daemon=True)
         self.thread.start()
-        self._watchdog = Watchdog(self.loop, self.thread, self._tell_stall)
+        self._watch = Watchdog(self.loop, self.thread, self._tell_stall).watch
 
     @property
     def is_current(self) -> bool:
         """Whether the caller is on it."""
         return threading.current_thread() is self.thread
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its loop turns."""
+        return self.thread.is_alive()
 
     def spawn(
         self, coroutine: Coroutine[Any, Any, T], supervised: Supervised | None = None
@@ -83,7 +91,7 @@ class EngineThread:
         running = asyncio.run_coroutine_threadsafe(run(), self.loop)
         self._running[running] = supervised
         running.add_done_callback(self._forget)
-        self._watchdog.watch(len(self._running))
+        self._watch(len(self._running))
         return running
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -133,7 +141,7 @@ class EngineThread:
 
     def _forget(self, running: concurrent.futures.Future[Any]) -> None:
         self._running.pop(running, None)
-        self._watchdog.watch(len(self._running))
+        self._watch(len(self._running))
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -185,6 +193,41 @@ class EngineThread:
                 running.set_result(None)
 
 
+class KernelLoop(EngineThread):
+    """The loop that the kernel's cells run in, where no other can be had: sessions take turns with them.
+
+    Nothing may wait for it but by ``await``.  Nobody watches it: what keeps it from turning keeps the page waiting too.
+
+    Raises:
+        InputError: No loop is running.
+    """
+
+    def __init__(self) -> None:
+        self.loop = running_loop()
+        self._running = {}
+        self._watch = lambda running: None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is on it: everything is."""
+        return True
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is the one that runs: a script may have several, one after the other."""
+        return self.loop is running_loop()
+
+    def refuse_to_wait(self, what: str) -> None:
+        """Refuse a call that would wait for the loop that it keeps from turning.
+
+        Raises:
+            InputError: Always.
+        """
+        instead = "use what can be awaited, such as `await session`"
+        msg = f"{what} cannot wait here, because Python in a browser has no threads: {instead}"
+        raise InputError(msg)
+
+
 def refuse_to_wait_for(supervised: Supervised | None) -> None:
     """Refuse to wait for what the caller is a part of, such as work that waits for its own session.
 
@@ -211,11 +254,15 @@ _starting = threading.Lock()
 
 
 def engine_thread() -> EngineThread:
-    """Return the process's one engine thread, starting it when it is first needed, or anew when it ended."""
+    """Return the process's one engine thread, starting it when it is first needed, or anew when it ended.
+
+    Raises:
+        InputError: There are no threads, and no loop is running.
+    """
     global _engine
     with _starting:
-        if _engine is None or not _engine.thread.is_alive():
-            _engine = EngineThread()
+        if _engine is None or not _engine.is_alive:
+            _engine = EngineThread() if HAS_THREADS else KernelLoop()
         return _engine
 
 

@@ -115,7 +115,7 @@ class Runner:
         self._latest: Ticket | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._sweep_s = math.inf  # the latest one
+        self._alarm_s, self._sweep_s = -math.inf, math.inf  # by the loop's clock; the latest one
         store.lease.on_lost = lambda error: self._loop.call_soon_threadsafe(self._lose, error)
 
     @property
@@ -399,10 +399,10 @@ class Runner:
             return
         when_s = self._loop.time() + (min(wait_s, CLOSED_S) if self.scheduler.opening.is_limited else wait_s)
         if self._alarm is not None:
-            if self._alarm.when() <= when_s:
+            if self._alarm_s <= when_s:
                 return
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(when_s, self._ring)
+        self._alarm, self._alarm_s = self._loop.call_at(when_s, self._ring), when_s
 
     def _ring(self) -> None:
         self._alarm = None

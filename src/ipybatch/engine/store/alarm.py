@@ -22,6 +22,7 @@ class Alarm:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._ring = ring
         self._timer: asyncio.TimerHandle | None = None
+        self._when_s = 0.0  # kept here: a browser's loop tells no time of a timer
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ring on this loop from now on."""
@@ -36,9 +37,10 @@ class Alarm:
             return
         when_s = loop.time() + wait_s
         if self._timer is not None:
-            if self._timer.when() <= when_s:
+            if self._when_s <= when_s:
                 return
             self._timer.cancel()
+        self._when_s = when_s
         self._timer = loop.call_at(when_s, self._go_off, context=contextvars.Context())
 
     def cancel(self) -> None:

@@ -2,7 +2,7 @@
 
 Rule: no code of a user's generator runs on the engine's loop.  It may fetch
 pages or read files for as long as it likes: other sessions run on meanwhile,
-and Pause and Cancel work.
+and Pause and Cancel work.  (Without threads it does run there, a chunk at a time.)
 
     generator --thread--> chunk of 1 to 256 tasks, or of 5 ms --loop--> matched in a walk --> tasks to run
 
@@ -24,13 +24,14 @@ import time
 import weakref
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal
 
 import msgspec
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.background import HAS_THREADS
 from ipybatch.engine.data.events import Counts, Status
 from ipybatch.engine.data.items import EXHAUSTED
 from ipybatch.engine.data.masking import describe
@@ -92,6 +93,7 @@ class ItemReader:
         self._read = _Read()
         arguments = (items, keying, self._wanted, self._read)
         self._thread = threading.Thread(target=_serve, args=arguments, name="ipybatch-items", daemon=True)
+        self._chunks = None if HAS_THREADS else _chunks(items, keying, self._read)
         self._is_over = False
         weakref.finalize(self, self._wanted.put, None)  # else the thread would wait for ever
 
@@ -101,6 +103,10 @@ class ItemReader:
             return
         self.is_reading = True
         self.on_ask()
+        if self._chunks is not None:
+            self._chunks.send(size)
+            self._end()
+            return
         if not self._thread.ident:
             self._thread.start()
         self._wanted.put((size, self._end))
@@ -124,10 +130,26 @@ def _nothing() -> None:
 
 def _serve(items: Iterable[Any], keying: Keying, wanted: _Wanted, read: _Read) -> None:
     """Serve an `ItemReader`, which this thread does not keep alive."""
-    iterator: Iterator[Any] | None = None
-    drawn = 0
+    chunks = _chunks(items, keying, read)
     while not read.is_last and read.error is None and (request := wanted.get()) is not None:
         size, end = request
+        chunks.send(size)
+        end()
+        del request, end
+
+
+def _chunks(items: Iterable[Any], keying: Keying, read: _Read) -> Generator[None, int, None]:
+    """Return what reads a chunk of the size that it is sent, again and again."""
+    chunks = _read_chunks(items, keying, read)
+    next(chunks)
+    return chunks
+
+
+def _read_chunks(items: Iterable[Any], keying: Keying, read: _Read) -> Generator[None, int, None]:
+    iterator: Iterator[Any] | None = None
+    drawn = 0
+    while True:
+        size = yield
         until_s, until = time.monotonic() + CHUNK_S, drawn + size
         try:
             iterator = iter(items) if iterator is None else iterator
@@ -145,8 +167,6 @@ def _serve(items: Iterable[Any], keying: Keying, wanted: _Wanted, read: _Read) -
                 read.is_last = drawn < until
         except BaseException as error:  # the generator's, whatever it is: the session tells it
             read.error = error
-        end()
-        del request, end
 
 
 class Listing:

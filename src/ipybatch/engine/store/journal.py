@@ -10,7 +10,7 @@ most of them itself: waking another thread and being woken by it costs more
 than the commit (2-6 us an item at 20 items a commit).  Whatever may take long
 goes to the writer thread: checkpoints (they do wait for the disk), large
 results, and everything that is submitted meanwhile, or while another process
-holds the file's lock.
+holds the file's lock.  Without threads the caller's own does all of it.
 
 Commits survive ``kill -9`` of the process; a power cut may lose the last ones.
 What is paid for is written to the disk after its commit (`to_disk`).  Readers
@@ -41,8 +41,10 @@ from typing import Any
 
 import msgspec
 
+from ipybatch.engine.data.background import HAS_THREADS
 from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import registration, schema
+from ipybatch.engine.store.journal_file import Log, identity, inode, read_log
 from ipybatch.engine.store.network_copy import NetworkCopy, home_of
 from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
 
@@ -107,7 +109,7 @@ class Journal:
         self._slow_until_s = 0.0
         self._closed = False
         self._looking = threading.Lock()
-        self._log = _Log()
+        self._log = Log()
         self._is_overwritten = False
         self._is_forked = False  # this is a child's memory of it
         if self.network_copy is not None:
@@ -116,13 +118,15 @@ class Journal:
         with translated(self.path):
             _create(self.path)
             self._database = _open(self.path)
-            self._file = _identity(self.path)
-            self._log = _read_log(self.path) or self._log
+            self._file = identity(self.path)
+            self._log = read_log(self.path) or self._log
         if self.network_copy is not None:
             self.network_copy.watch(lambda: self._database.total_changes)
         registration.register(self.path, asked)
-        self._thread = threading.Thread(target=self._serve, name="ipybatch-journal", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if HAS_THREADS:
+            self._thread = threading.Thread(target=self._serve, name="ipybatch-journal", daemon=True)
+            self._thread.start()
 
     def submit(self, unit: Unit, done: Done, *, size: int = 0, patience_s: float | None = None) -> None:
         """Run ``unit`` in the next transaction; call ``done(result, error)`` after its commit, from either thread.
@@ -143,6 +147,8 @@ class Journal:
             self._queue.put(submitted)
         else:  # with nothing locked: whoever is told may write
             done(*answer[1:])
+        while self._thread is None and (self._waiting or not self._queue.empty()):
+            self._serve_next()
 
     def write(self, unit: Unit, *, patience_s: float | None = None) -> Any:
         """Run ``unit`` in the next transaction and wait for its commit.
@@ -187,7 +193,7 @@ class Journal:
 
     def is_there(self) -> bool:
         """Say whether its file is still the one it opened: tests and users delete it, or restore it from a copy."""
-        return not self._closed and self._file == _identity(self.path)
+        return not self._closed and self._file == identity(self.path)
 
     def is_at(self, path: Path) -> bool:
         """Say whether a path names its file: links do; hard ones within this process only, as each has its own log."""
@@ -201,12 +207,12 @@ class Journal:
         """
         if self._closed:
             return
-        if self._file != _identity(self.path):
+        if self._file != identity(self.path):
             what = "deleted" if inode(self.path) is None else "replaced"
             msg = f"journal {self.path} was {what} while it was in use: put it back, or make the session anew"
             raise JournalError(msg)
         with self._looking:
-            before, self._log = self._log, _read_log(self.path) or self._log
+            before, self._log = self._log, read_log(self.path) or self._log
             is_cut = self._log.salts == before.salts and self._log.size < before.size
             is_cut |= before.is_whole and not self._log.is_whole  # else it was found like that: a power cut
             # SQLite deletes the log of an empty file: nothing may read that
@@ -261,8 +267,9 @@ class Journal:
     def close(self) -> None:
         """Write what waits, then let the file go."""
         self._closed = True
-        self._queue.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
         if self.network_copy is not None:
             self.network_copy.close()
         with self._writing:  # a caller's thread may be in the midst of a commit of its own
@@ -290,28 +297,33 @@ class Journal:
         return answer
 
     def _serve(self) -> None:
-        while True:
-            group = self._waiting
-            if not group:
-                first = self._queue.get()
-                if first is None:
-                    return
-                group = [first]
-            with self._writing:
-                with suppress(queue.Empty):
-                    while (more := self._queue.get_nowait()) is not None:
-                        group.append(more)
-                    self._queue.put(None)  # asked to close: write this group first
-                group = [submitted for submitted in group if submitted.unit is not _checkpoint]
-                answers, self._waiting = self._commit_or_wait(group)
-            for done, result, error in answers:
-                try:
-                    done(result, error)
-                except Exception:  # its loop is closed; the others must be told all the same
-                    _log.exception("nobody could be told of a commit")
-            if not self._waiting and self._wal_is_long():
-                with self._writing, suppress(sqlite3.Error):
-                    _checkpoint(self._database)
+        while self._serve_next():
+            pass
+
+    def _serve_next(self) -> bool:
+        """Commit all that waits, or is submitted next; return False when it was asked to close."""
+        group = self._waiting
+        if not group:
+            first = self._queue.get()
+            if first is None:
+                return False
+            group = [first]
+        with self._writing:
+            with suppress(queue.Empty):
+                while (more := self._queue.get_nowait()) is not None:
+                    group.append(more)
+                self._queue.put(None)  # asked to close: write this group first
+            group = [submitted for submitted in group if submitted.unit is not _checkpoint]
+            answers, self._waiting = self._commit_or_wait(group)
+        for done, result, error in answers:
+            try:
+                done(result, error)
+            except Exception:  # its loop is closed; the others must be told all the same
+                _log.exception("nobody could be told of a commit")
+        if not self._waiting and self._wal_is_long():
+            with self._writing, suppress(sqlite3.Error):
+                _checkpoint(self._database)
+        return True
 
     def _commit_or_wait(self, group: list[_Submitted]) -> tuple[list[_Answer], list[_Submitted]]:
         """Commit units; return whom to tell what, and which are to be tried again: another process is writing."""
@@ -480,9 +492,6 @@ def _refusal(error: Exception, path: Path) -> JournalError:
         return other
 
 
-_Inode = tuple[int, int]
-
-
 def resolved(path: Path) -> Path:
     """Return a path as it is spelt without ``~``, ``..`` and symbolic links: two spellings are one journal.
 
@@ -494,45 +503,6 @@ def resolved(path: Path) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # no such user, links in a circle, a NUL in it
         msg = f"journal {str(path)!r} leads nowhere ({error}): choose another journal= or {PATH_VARIABLE}"
         raise JournalError(msg) from error
-
-
-def _identity(path: Path) -> tuple[_Inode | None, ...]:
-    """Return which file it is, and which others belong to it: SQLite lets none of them go while it is open."""
-    return inode(path), *(inode(path.with_name(f"{path.name}-{part}")) for part in ("wal", "shm"))
-
-
-class _Log(msgspec.Struct):
-    """The write-ahead log: its size, and the salts that change whenever it begins anew."""
-
-    size: int = 0
-    salts: bytes = b""
-    is_whole: bool = True
-
-
-_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
-
-
-def _read_log(path: Path) -> _Log | None:
-    """Return the log as it is; None where it is empty, or begins anew just now. SQLite has no locks on it."""
-    try:
-        with path.with_name(f"{path.name}-wal").open("rb", buffering=0) as file:
-            start = file.read(32)
-            size = os.fstat(file.fileno()).st_size
-            file.seek(0)
-            if not start or file.read(32) != start:
-                return None
-    except OSError:
-        return None
-    return _Log(size, start[16:24], start[:4] in _LOG_MAGIC)
-
-
-def inode(path: Path) -> _Inode | None:
-    """Return which file a path names now; None for none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  # once a permit: a third of the time
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _create(path: Path) -> None:

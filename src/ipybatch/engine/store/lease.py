@@ -17,7 +17,7 @@ the journal's lock all the while.  So an owner whose beat is old, and who may
 be alive, has `SILENCE_S` more to renew it, seen as they pass.
 
 Beats come from a thread of their own, one a process: work that holds the
-engine's loop loses no lease.
+engine's loop loses no lease (without threads it may, to nobody: no other process reads a browser's files).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ipybatch.engine.data.background import Rounds
 from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import commands
 from ipybatch.engine.store.journal import PATIENCE_S, Journal, is_busy
@@ -327,7 +328,7 @@ def _has_ended(pid: int) -> bool:
 
 _held: dict[tuple[Journal, int], Lease] = {}  # of this process
 _changing = threading.Lock()
-_beater: threading.Thread | None = None
+_beater: Rounds | None = None
 
 
 def hold(lease: Lease) -> None:
@@ -336,8 +337,7 @@ def hold(lease: Lease) -> None:
     with _changing:
         _held[lease.journal, lease.run] = lease
         if _beater is None:
-            _beater = threading.Thread(target=_renew_all, name="ipybatch-beat", daemon=True)
-            _beater.start()
+            _beater = Rounds(BEAT_S, _renew_all, "ipybatch-beat")
 
 
 def drop(lease: Lease) -> None:
@@ -356,17 +356,16 @@ def is_held(lease: Lease) -> bool:
     return _held.get((lease.journal, lease.run)) is lease
 
 
-def _renew_all() -> None:
+def _renew_all() -> float | None:
     global _beater
-    while True:
-        time.sleep(BEAT_S)
-        with _changing:
-            if not _held:
-                _beater = None  # the next one that is held starts another
-                return
-            leases = tuple(_held.values())
-        for lease in leases:
-            lease.beat()
+    with _changing:
+        if not _held:
+            _beater = None  # the next one that is held starts another
+            return None
+        leases = tuple(_held.values())
+    for lease in leases:
+        lease.beat()
+    return BEAT_S
 
 
 def _forget() -> None:

@@ -47,6 +47,8 @@ class Registered(msgspec.Struct, frozen=True):
 def folder() -> Path:
     """Return where registrations are; it may not be there."""
     if not hasattr(os, "geteuid"):
+        if os.name != "nt":  # a browser: nobody else is there
+            return Path(tempfile.gettempdir(), "ipybatch")
         import platformdirs
 
         return platformdirs.user_runtime_path("ipybatch", appauthor=False)

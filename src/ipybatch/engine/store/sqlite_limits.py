@@ -24,9 +24,11 @@ from pathlib import Path
 
 import msgspec
 
+from ipybatch.engine.data.clock import boot_s
 from ipybatch.engine.data.policy import Rate
 from ipybatch.engine.rules.limiter import Cost, Counted, Spent, cost_in, held_s
-from ipybatch.engine.store.journal import inode, translated
+from ipybatch.engine.store.journal import translated
+from ipybatch.engine.store.journal_file import inode
 from ipybatch.engine.store.lease import find_process
 from ipybatch.engine.store.limit_schema import (
     BEFORE,
@@ -66,11 +68,6 @@ THIN_AFTER = 1000  # answers
 SPANS_S = (60.0, 3600.0, 86_400.0)  # windows that somebody may yet have
 STEPS = 1000  # moments in a window that are told apart at least
 _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Bounds).decode
-
-
-def boot_s() -> float:
-    """Return seconds since the machine started, those it slept included where the system tells."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def cooling(path: Path, now_s: Callable[[], float] = boot_s) -> dict[str, tuple[float, str]] | None:

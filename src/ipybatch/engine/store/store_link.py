@@ -27,11 +27,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.clock import Clock, boot_s
 from ipybatch.engine.rules.limiter import Cost, Counted, Spent, Window
 from ipybatch.engine.store.courier import Courier, courier_of
 from ipybatch.engine.store.limit_store import Answer, LimitStore, Report, StoreBusy, asked, failed
-from ipybatch.engine.store.sqlite_limits import boot_s
 from ipybatch.errors import JournalError
 
 T = TypeVar("T")

@@ -1,0 +1,52 @@
+"""Journal file: which file a path names now, and whether what lies there is still what was written.
+
+A file may be deleted, replaced or overwritten while it is open; SQLite notices none of that.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+Inode = tuple[int, int]
+
+
+def identity(path: Path) -> tuple[Inode | None, ...]:
+    """Return which file it is, and which others belong to it: SQLite lets none of them go while it is open."""
+    return inode(path), *(inode(path.with_name(f"{path.name}-{part}")) for part in ("wal", "shm"))
+
+
+class Log(msgspec.Struct):
+    """The write-ahead log: its size, and the salts that change whenever it begins anew."""
+
+    size: int = 0
+    salts: bytes = b""
+    is_whole: bool = True
+
+
+_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+
+
+def read_log(path: Path) -> Log | None:
+    """Return the log as it is; None where it is empty, or begins anew just now. SQLite has no locks on it."""
+    try:
+        with path.with_name(f"{path.name}-wal").open("rb", buffering=0) as file:
+            start = file.read(32)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(0)
+            if not start or file.read(32) != start:
+                return None
+    except OSError:
+        return None
+    return Log(size, start[16:24], start[:4] in _LOG_MAGIC)
+
+
+def inode(path: Path) -> Inode | None:
+    """Return which file a path names now; None for none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # once a permit: a third of the time
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
