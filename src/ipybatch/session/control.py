@@ -268,6 +268,7 @@ class Control:
                 concurrent.futures.wait([self._running], timeout=COMMAND_S)
             if self._is_live():
                 return
+            engine = engine_thread()
             run = self._open_run(again)
             if is_paused:
                 self._hold(True)
@@ -275,7 +276,7 @@ class Control:
             if held:
                 run.stop("cancelled", "", "cancelled")
             try:
-                self._running = engine_thread().spawn(self._drive(), run)
+                self._running = engine.spawn(self._drive(), run)
             except BaseException:
                 run.abandon()
                 live_sessions.leave(self._journal, self.name, self)

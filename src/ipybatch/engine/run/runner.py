@@ -397,12 +397,12 @@ class Runner:
         self.next_start_s = self.clock.now_s() + wait_s
         if wait_s == math.inf:
             return
-        when_s = self._loop.time() + (min(wait_s, CLOSED_S) if self.scheduler.opening.is_limited else wait_s)
+        wait_s = max(0.0, min(wait_s, CLOSED_S) if self.scheduler.opening.is_limited else wait_s)
         if self._alarm is not None:
-            if self._alarm_s <= when_s:
+            if self._alarm_s <= self._loop.time() + wait_s:
                 return
             self._alarm.cancel()
-        self._alarm, self._alarm_s = self._loop.call_at(when_s, self._ring), when_s
+        self._alarm, self._alarm_s = self._loop.call_later(wait_s, self._ring), self._loop.time() + wait_s
 
     def _ring(self) -> None:
         self._alarm = None

@@ -41,7 +41,7 @@ class Alarm:
                 return
             self._timer.cancel()
         self._when_s = when_s
-        self._timer = loop.call_at(when_s, self._go_off, context=contextvars.Context())
+        self._timer = loop.call_later(max(0.0, wait_s), self._go_off, context=contextvars.Context())
 
     def cancel(self) -> None:
         """Ring no more until it is set again."""
