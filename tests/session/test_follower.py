@@ -698,7 +698,7 @@ def test_what_nobody_has_is_followed_no_more_and_the_thread_ends(live, journal, 
     live(Recorder(), [1, 2]).run()
     held = Elsewhere(journal)
     session = BatchSession.open("wishlist", journal=journal)
-    thread, gone = follower._rounds.thread, weakref.ref(session._follower)
+    thread, gone = follower._thread, weakref.ref(session._follower)
     assert thread.is_alive()
     del session
     gc.collect()
@@ -706,7 +706,7 @@ def test_what_nobody_has_is_followed_no_more_and_the_thread_ends(live, journal, 
     assert not thread.is_alive()
     assert gone() is None
     again = BatchSession.open("wishlist", journal=journal)
-    thread, ended = follower._rounds.thread, hear(again, events.StateChanged)
+    thread, ended = follower._thread, hear(again, events.StateChanged)
     held.write(owner=None, state="completed")
     assert ended.wait(20)
     thread.join(20)

@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.background import Rounds
+from ipybatch.engine.data.background import Turns, every
 from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.fork import after_fork
@@ -450,24 +450,24 @@ def command(journal: Journal, name: str, verb: str) -> Reply:
 
 _followed: weakref.WeakSet[Follower] = weakref.WeakSet()
 _changing = threading.Lock()
-_rounds: Rounds | None = None
+_thread: threading.Thread | Turns | None = None
 
 
 def _watch(follower: Follower) -> None:
     """Look at it from now on, as long as anybody else has it."""
-    global _rounds
+    global _thread
     with _changing:
         _followed.add(follower)
-        if _rounds is None:
-            _rounds = Rounds(FOLLOW_S, _look_at_all, "ipybatch-follow")
+        if _thread is None:
+            _thread = every(FOLLOW_S, _look_at_all, "ipybatch-follow")
 
 
 def _look_at_all() -> float | None:
-    global _rounds
+    global _thread
     with _changing:
         followed = list(_followed)
         if not followed:
-            _rounds = None  # the next one that is followed starts others
+            _thread = None  # the next one that is followed starts another
             return None
     while followed:
         _look_at(followed.pop())
@@ -487,11 +487,11 @@ def _look_at(follower: Follower) -> None:
 
 def _forget() -> None:
     """Follow none after a fork: the thread is the parent's, and what it may have locked stays so."""
-    global _changing, _rounds
+    global _changing, _thread
     for follower in _followed:
         follower._is_over, follower._lock = True, threading.RLock()
     _followed.clear()
-    _changing, _rounds = threading.Lock(), None
+    _changing, _thread = threading.Lock(), None
 
 
 after_fork(_forget)

@@ -266,7 +266,7 @@ from ipybatch.errors import JournalLocked
 from tests.engine.store.stores import take
 lease.BEAT_S = 0.01
 parents = take(open_journal(Path(sys.argv[1])), "x", now_s=time.time(), unix_s=time.time)
-assert lease._beater.thread.is_alive()
+assert lease._beater.is_alive()
 pid = os.fork()
 if not pid:
     journal = open_journal(Path(sys.argv[1]))

@@ -55,34 +55,39 @@ def running_loop() -> asyncio.AbstractEventLoop:
         raise InputError(msg) from None
 
 
-class Rounds:
-    """Call a step again and again, beside whatever else goes on.
+Step = Callable[[], "float | None"]  # returns the seconds to the next one; None for no more
+
+
+def every(rest_s: float, step: Step, name: str) -> threading.Thread | Turns:
+    """Call a step again and again, beside whatever else goes on: in a daemon thread, where there are any.
 
     Args:
         rest_s: Before the first step, seconds.
-        step: Returns the seconds to the next one; None for no more. Where there are no threads all else waits for it.
+        step: Where there are no threads, all else waits for it.
         name: Of the thread.
-
-    Attributes:
-        thread: Its daemon; None where there are no threads.
 
     Raises:
         InputError: There are no threads, and no loop is running.
     """
+    if not HAS_THREADS:
+        return Turns(rest_s, step)
+    thread = threading.Thread(target=_repeat, args=(rest_s, step), name=name, daemon=True)
+    thread.start()
+    return thread
 
-    def __init__(self, rest_s: float, step: Callable[[], float | None], name: str) -> None:
+
+def _repeat(rest_s: float | None, step: Step) -> None:
+    while rest_s is not None:
+        time.sleep(rest_s)
+        rest_s = step()
+
+
+class Turns:
+    """Steps that take turns with all else on the running loop."""
+
+    def __init__(self, rest_s: float, step: Step) -> None:
         self._step = step
-        self.thread: threading.Thread | None = None
-        if HAS_THREADS:
-            self.thread = threading.Thread(target=self._run, args=(rest_s,), name=name, daemon=True)
-            self.thread.start()
-        else:
-            soon(rest_s, self._turn)
-
-    def _run(self, rest_s: float | None) -> None:
-        while rest_s is not None:
-            time.sleep(rest_s)
-            rest_s = self._step()
+        soon(rest_s, self._turn)
 
     def _turn(self) -> None:
         rest_s = self._step()

@@ -35,7 +35,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ipybatch.engine.data.background import Rounds
+from ipybatch.engine.data.background import Turns, every
 from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import commands
 from ipybatch.engine.store.journal import PATIENCE_S, Journal, is_busy
@@ -328,7 +328,7 @@ def _has_ended(pid: int) -> bool:
 
 _held: dict[tuple[Journal, int], Lease] = {}  # of this process
 _changing = threading.Lock()
-_beater: Rounds | None = None
+_beater: threading.Thread | Turns | None = None
 
 
 def hold(lease: Lease) -> None:
@@ -337,7 +337,7 @@ def hold(lease: Lease) -> None:
     with _changing:
         _held[lease.journal, lease.run] = lease
         if _beater is None:
-            _beater = Rounds(BEAT_S, _renew_all, "ipybatch-beat")
+            _beater = every(BEAT_S, _renew_all, "ipybatch-beat")
 
 
 def drop(lease: Lease) -> None:
