@@ -132,3 +132,12 @@ def test_import_loads_no_frames():
     code = "import ipybatch, sys; print('pandas' in sys.modules, 'polars' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == ["False", "False"]
+
+
+def test_columns_of_several_levels_stay_as_they_are():
+    """A name of the first level is taken too: beside it the status would replace what is below."""
+    columns = pd.MultiIndex.from_tuples([("status", "old"), ("status", "new"), ("id", "")])
+    frame = pd.DataFrame([["a", "b", 1]], columns=columns)
+    told = frame.ipybatch.run(lambda row: 5, name="levels")
+    assert told.columns.tolist() == [*columns, ("result_status", ""), ("error", ""), ("result", "")]
+    assert told["status"].to_numpy().tolist() == [["a", "b"]]

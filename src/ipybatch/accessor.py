@@ -72,7 +72,7 @@ class FrameAccessor:
         _wait(session)
         found = session.results().iloc[: len(self._frame)]  # the work may have added items
         columns = dict[str, Any]()
-        own = [str(name) for name in self._frame.columns]
+        own = [str(name[0] if isinstance(name, tuple) else name) for name in self._frame.columns]
         for field in [*_TOLD, *found.columns[len(OURS) :]]:
             columns[_free(field, [*own, *columns])] = found[field]
         return _joined(self._frame, columns)
@@ -160,8 +160,9 @@ def _joined(frame: Any, columns: dict[str, Any]) -> Any:
         told = {name: [plain(value) for value in series.tolist()] for name, series in columns.items()}
         return frame.with_columns(*(pl.Series(name, values, strict=False) for name, values in told.items()))
     joined = frame.copy()
+    below = ("",) * (joined.columns.nlevels - 1)  # columns of several levels
     for name, series in columns.items():
-        joined[name] = series.array
+        joined[(name, *below) if below else name] = series.array
     return joined
 
 

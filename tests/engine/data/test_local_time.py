@@ -175,7 +175,7 @@ class TestReadStart:
         with pytest.raises(InputError, match="start_at must be to come"):
             read_start(value, self.NOW_S, BERLIN)
 
-    @pytest.mark.parametrize("value", ["tonight", "25:00", 22, None, dt.date(2030, 1, 1), "0001-01-01"])
+    @pytest.mark.parametrize("value", ["tonight", "25:00", 22, None, dt.date(2030, 1, 1), "0001-01-01", "9999-12-20"])
     def test_what_is_none_is_refused(self, value: object) -> None:
         """The message shows the forms there are."""
         with pytest.raises(InputError, match=r"start_at must be .*22:00"):

@@ -22,6 +22,7 @@ from ipybatch.errors import InputError
 
 LATE_S = 5.0  # a start that was to be so long ago is taken for now: clocks differ
 DAY_MIN = 24 * 60
+_LAST_S = dt.datetime(9999, 1, 1, tzinfo=dt.UTC).timestamp()  # the hours after a start are still of the calendar
 _ALL_DAYS = frozenset(range(7))
 _NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _LONG_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -152,8 +153,10 @@ def read_start(value: Any, now_s: float, zone: ZoneInfo) -> float:
     try:
         at_s = at.timestamp() if at.tzinfo else unix_s(at.date(), at.time(), zone)
     except (OverflowError, ValueError, OSError):
+        at_s = math.inf
+    if at_s >= _LAST_S:
         msg = f"start_at must be {_START}, got {value!r}: so far away no clock goes"
-        raise InputError(msg) from None
+        raise InputError(msg)
     if at_s < now_s - LATE_S:
         msg = f"start_at must be to come, got {value!r}: it is past; pass {_START}"
         raise InputError(msg)

@@ -19,6 +19,8 @@ import msgspec
 from ipybatch.engine.data.local_time import Hours, moment_words, zone_of
 from ipybatch.engine.data.policy import Limits
 
+_EXACT_S = 28 * 86_400  # whole weeks: beyond them an estimate need not count day by day
+
 
 class Opening(msgspec.Struct):
     """When something may start.
@@ -82,14 +84,19 @@ class Opening(msgspec.Struct):
         return found_s
 
     def lasts_s(self, from_s: float, open_s: float) -> float:
-        """Return how long it takes from a moment on, Unix, until something could start for so many seconds."""
-        at_s, left_s = from_s, open_s
-        while True:
+        """Return how long it takes from a moment on, Unix, until something could start for so many seconds.
+
+        Exact for `_EXACT_S`; after that, by the share of the time that was open until then.
+        """
+        first_s = at_s = self.opens_s(from_s)
+        left_s = open_s
+        while at_s - first_s < _EXACT_S:
             opens_s = self.opens_s(at_s)
             at_s = self._closes_s(opens_s)
             if left_s <= at_s - opens_s:
                 return opens_s + left_s - from_s
             left_s -= at_s - opens_s
+        return at_s - from_s + left_s * (at_s - first_s) / (open_s - left_s)
 
     def _closes_s(self, opens_s: float) -> float:
         return math.inf if self.hours is None else self._window_at(self.hours, opens_s)[1]
