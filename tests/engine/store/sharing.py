@@ -173,7 +173,8 @@ class Process:
     def is_closed(self):
         return False
 
-    def call_at(self, when_s, act, context=None):
+    def call_later(self, wait_s, act, context=None):
+        when_s = self.world.now_s + wait_s
         timer = Timer(when_s)
         self.world.at(when_s, self, lambda: timer.is_cancelled or act())
         return timer
