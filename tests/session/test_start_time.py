@@ -7,13 +7,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ipybatch import BatchSession, InputError, Limits, Rate, history
+from ipybatch import BatchSession, InputError, Limits, Rate, history, templates
 from ipybatch.engine.data import events
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.library import Library, SteamStore, refresh
 from ipybatch.session import follower
 from ipybatch.session.arguments import SessionArguments
+from ipybatch.templates.template import Template
 from ipybatch.testing import VirtualClock
 from tests.kernels import Kernel
 
@@ -169,6 +170,24 @@ class TestAgain:
         )
         assert evening.run(evening.session(start_at=start_at)).counts.completed == 3
         assert evening.walls()[2:] == ["01 22:15", "01 22:25"]
+
+    @pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kolkata"])
+    def test_what_had_begun_goes_on_at_once_from_a_template_too(self, evening, zone, monkeypatch):
+        """Whatever clocks the template tells its time of day by."""
+        monkeypatch.setenv("IPYBATCH_CONFIG", str(evening.path / "config"))
+        start_at = f"{dt.datetime.fromtimestamp(at('2026-06-01 22:00'), ZoneInfo(zone)):%H:%M}"
+        limits = {"concurrency": 1, "zone": "Europe/Berlin"}
+        night = Template(based_on="session", start_at=start_at, zone=zone, params={"limits": limits}, asks=["work"])
+        templates.save("night", night)
+
+        def again():
+            given = {"work": evening.work, "journal": evening.path / "j.sqlite", "clock": evening.clock}
+            return BatchSession.from_template("night", range(3), **given)
+
+        first = again()
+        evening.run(first, ("22:15", first.cancel))
+        assert evening.run(again()).counts.completed == 3
+        assert evening.walls() == ["01 22:00", "01 22:10", "01 22:15", "01 22:25"]
 
     def test_what_had_completed_waits_only_for_what_is_new(self, evening):
         """Running it again to see its results waits for nothing; a further item is for the next evening."""

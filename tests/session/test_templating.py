@@ -1,4 +1,7 @@
-"""A template of a session, and a session of a template: what is kept, what is asked for, what is refused."""
+"""A template of a session, and a session of a template: what is kept, what is asked for, what is refused.
+
+One subject, by kind of session: there and back.
+"""
 
 import datetime as dt
 import json
@@ -114,6 +117,14 @@ def test_start_of_a_date_is_kept_as_its_time_of_day_in_its_zone():
     assert (at.hour, at.minute) == (22, 0)
     with pytest.raises(InputError, match="start_at"):
         BatchSession.from_template("night", [1], start_at="soon")
+
+
+@pytest.mark.parametrize(("field", "value"), [("start_at", "25:00"), ("notify", 5)])
+def test_what_stands_beside_the_arguments_is_told_with_its_template(field, value):
+    templates.save("night", templates.Template(based_on="session", **{field: value}))
+    with pytest.raises(templates.WrongField, match=f"^template 'night': {field}: {field} must be") as refused:
+        BatchSession.from_template("night", [1], work=work)
+    assert (refused.value.field, refused.value.value) == (field, value)
 
 
 def test_items_are_asked_for():

@@ -1,5 +1,6 @@
 """Files of templates: written, read, and edited by hand."""
 
+import os
 import stat
 
 import pytest
@@ -200,3 +201,11 @@ def test_stamp_is_another_one_after_every_change(config):
     seen.append(toml_file.stamp())
     assert len(set(seen)) == 5
     assert toml_file.stamp() == seen[-1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such pipes")
+def test_pipe_in_the_place_of_a_file_is_not_waited_for(config):
+    toml_file.folder().mkdir(parents=True)
+    os.mkfifo(toml_file.folder() / "night.toml", 0o600)
+    with pytest.raises(WrongField, match=r"night\.toml must be a file"):
+        toml_file.read("night")

@@ -65,8 +65,10 @@ def _time_of_day(start_at: Any, zone: str | None) -> str:
     return f"{dt.datetime.fromtimestamp(read_start(start_at, 0.0, here), here):%H:%M}"
 
 
-def _moment(template: Template, clock: Any) -> dt.datetime:
+def _start(template: Template, limits: Limits | None, clock: Any) -> str | dt.datetime:
     """Return when a session of a template starts, by the clocks that the template names.
+
+    A time of day stays one, as the session's own clocks show it: what has begun by it goes on at once.
 
     Raises:
         WrongField: It is no time to come, or there is no such zone.
@@ -75,11 +77,17 @@ def _moment(template: Template, clock: Any) -> dt.datetime:
         zone = zone_of(template.zone)
     except InputError as error:
         raise WrongField("zone", str(error), value=template.zone) from None
+    now_s = (clock or SystemClock()).unix_s()
     try:
-        now_s = (clock or SystemClock()).unix_s()
-        return dt.datetime.fromtimestamp(read_start(template.start_at, now_s, zone), zone)
+        at_s = read_start(template.start_at, now_s, zone)
     except InputError as error:
         raise WrongField("start_at", str(error), value=template.start_at) from None
+    if is_time_of_day(template.start_at):
+        own = zone_of(None if limits is None else limits.zone)
+        time_of_day = f"{dt.datetime.fromtimestamp(at_s, own):%H:%M:%S}"
+        if read_start(time_of_day, now_s, own) == at_s:  # not so where clocks are changed just then
+            return time_of_day
+    return dt.datetime.fromtimestamp(at_s, zone)
 
 
 def _own(spec: Spec) -> dict[str, Any]:
@@ -143,7 +151,8 @@ def make(wanted: type[Made], plain: type[Any], name: str, data: Any, changes: di
         if "notify" in arguments:
             arguments["notify"] = read_notify(arguments["notify"])
         if template.zone is not None and "start_at" in arguments:
-            arguments["start_at"] = _moment(template, clock=changes.get("clock"))
+            limits = changes.get("limits", arguments.get("limits"))
+            arguments["start_at"] = _start(template, limits, clock=changes.get("clock"))
         arguments |= changes
         if kind is None:
             arguments |= _load_functions(arguments, changes)
@@ -200,11 +209,12 @@ def _telling(name: str, template: Template, changes: Mapping[str, Any]) -> Itera
         told = {"value": error.value, "allowed": error.allowed, "next_step": error.next_step}
         raise WrongField(error.field, f"template {name!r}: {error}", **told) from None
     except (InputError, TypeError) as error:
-        field = next((word for word in re.findall(r"\w+", str(error))[:8] if word in template.params), "")
+        own = template.params | {key: value for key in APART if (value := getattr(template, key)) is not None}
+        field = next((word for word in re.findall(r"\w+", str(error))[:8] if word in own), "")
         if not field or field in changes:
             raise
-        msg = f"template {name!r}: params.{field}: {error}"
-        raise WrongField(f"params.{field}", msg, value=template.params[field]) from None
+        where = field if field in APART else f"params.{field}"
+        raise WrongField(where, f"template {name!r}: {where}: {error}", value=own[field]) from None
 
 
 def _listed(names: list[str]) -> str:

@@ -269,8 +269,10 @@ def _read_text(path: Path, name: str) -> str:
         WrongField: Others can write it, or it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise WrongField("file", f"{path.name} must be a file: delete what is there")
             if os.name == "posix" and about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 msg = (
                     f"{path.name} must be writable by you alone, as it may name a function that runs: chmod 600 {path}"
@@ -287,6 +289,10 @@ def _read_text(path: Path, name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise WrongField("file", f"{path.name} must be UTF-8: {error}") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would be waited for
 
 
 def _unknown(name: str) -> NoSuchTemplate:
