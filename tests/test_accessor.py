@@ -141,3 +141,12 @@ def test_columns_of_several_levels_stay_as_they_are():
     told = frame.ipybatch.run(lambda row: 5, name="levels")
     assert told.columns.tolist() == [*columns, ("result_status", ""), ("error", ""), ("result", "")]
     assert told["status"].to_numpy().tolist() == [["a", "b"]]
+
+
+def test_an_index_that_says_something_twice_is_told_with_what_to_do():
+    """As of frames that were put one below the other."""
+    frame = pd.concat([pd.DataFrame({"id_of_shop": [1]}), pd.DataFrame({"id_of_shop": [2]})])
+    with pytest.raises(InputError, match=r"items 0 and 1 share the key 0: .*reset_index\(drop=True\)"):
+        frame.ipybatch.run(lambda row: 5, name="twice")
+    told = frame.reset_index(drop=True).ipybatch.run(lambda row: 5, name="twice")
+    assert told["result"].tolist() == [5, 5]

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.engine.data.plan import Keying, Plan, make_plan, short
+from ipybatch.engine.data.plan import DROP_ONE, Keying, Plan, make_plan, short
 from ipybatch.errors import InputError
 
 
@@ -27,14 +27,17 @@ class ItemList(msgspec.Struct, frozen=True):
     Attributes:
         keys: Of rows, which need not hold them; None where each item says its own.
         index: That of the frame whose rows they are; None for none.
+        twice: What to do where two have the same key.
     """
 
     items: list[Any]
     keys: list[Any] | None = None
     index: Any = None
+    twice: str = DROP_ONE
 
 
 EXHAUSTED = "items came from a generator that is exhausted: make it anew"
+_NUMBER_ANEW = "number the rows anew by frame.reset_index(drop=True), drop one, or pass key="
 _NO_LIST = (str, bytes, bytearray, memoryview, Mapping)
 
 
@@ -89,7 +92,7 @@ def plan_items(items: Any, keying: Keying) -> tuple[Iterable[Any], Plan | None]:
         raise InputError(EXHAUSTED)
     if not isinstance(found, ItemList):
         return found, None
-    plan = make_plan(found.items, keying, found.keys if keying.key is None else None)
+    plan = make_plan(found.items, keying, found.keys if keying.key is None else None, found.twice)
     plan.index = found.index
     return found.items, plan
 
@@ -128,9 +131,9 @@ def _read_frame(frame: Any) -> ItemList:
     for name in ("id", "key"):
         if name in names:
             return ItemList(rows, [row[name] for row in rows], index)
-    return ItemList(
-        rows, list(range(len(rows))) if index is None else [plain(value) for value in index.tolist()], index
-    )
+    if index is None:
+        return ItemList(rows, list(range(len(rows))))
+    return ItemList(rows, [plain(value) for value in index.tolist()], index, _NUMBER_ANEW)
 
 
 _AS_IT_IS = frozenset({int, str, bool, type(None)})

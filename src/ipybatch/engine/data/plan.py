@@ -295,11 +295,15 @@ class Plan(list[Task]):
         self.__dict__.pop("hash", None)
 
 
-def make_plan(items: Sequence[Any], keying: Keying, keys: Sequence[Any] | None = None) -> Plan:
+DROP_ONE = "drop one, or pass key="
+
+
+def make_plan(items: Sequence[Any], keying: Keying, keys: Sequence[Any] | None = None, twice: str = DROP_ONE) -> Plan:
     """Return the tasks of a list, in order.
 
     Args:
         keys: Of the items, where they do not hold them.
+        twice: What to do where two have the same key.
 
     Raises:
         InputError: Two items share a key; names the first two.
@@ -313,10 +317,7 @@ def make_plan(items: Sequence[Any], keying: Keying, keys: Sequence[Any] | None =
         seen: dict[str, int] = {}
         for task in tasks:
             if task.key in seen:
-                msg = (
-                    f"items {seen[task.key]} and {task.seq} share the key {task.key}:"
-                    " keys must be unique; drop one, or pass key="
-                )
+                msg = f"items {seen[task.key]} and {task.seq} share the key {task.key}: keys must be unique; {twice}"
                 raise InputError(msg)
             seen[task.key] = task.seq
     return tasks
