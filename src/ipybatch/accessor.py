@@ -55,8 +55,9 @@ class FrameAccessor:
 
         The columns that come after its own: status, error, and the fields of the results, or ``result`` where they
         are no dicts. One that has a name which is there already is prefixed ``result_``. A row without a result has
-        missing values and says why in ``error``; a warning says how many there are. In a notebook the panel is
-        shown meanwhile; the cell waits, as for ``session.run()``.
+        missing values and says why in ``error``, or in ``status`` where it was not tried; a warning says how many
+        there are. Where no row has a result there is no column for it. In a notebook the panel is shown meanwhile;
+        the cell waits, as for ``session.run()``.
 
         Args:
             work: Async or plain function of one row.
