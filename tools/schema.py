@@ -19,6 +19,7 @@ from ipybatch.engine.data.result_columns import FORMULA
 from ipybatch.engine.feed import event_text, session_item
 from ipybatch.jupyter import messages, sessions
 from ipybatch.server import wire
+from ipybatch.templates import template
 from tools.generated import write_or_check
 
 SOURCES = Path(__file__).parents[1] / "widgets" / "src"
@@ -40,7 +41,7 @@ LITERALS = {
 }
 WIRE_LITERALS = {
     name: typing.get_args(value)
-    for name, value in (vars(session_item) | vars(wire)).items()
+    for name, value in (vars(session_item) | vars(template) | vars(wire)).items()
     if typing.get_origin(value) is typing.Literal and name not in LITERALS
 }
 MESSAGES = {
@@ -49,10 +50,10 @@ MESSAGES = {
     "ForSessions": sessions.List,
     "FromSessions": sessions.FromSessions,
 }
-WIRE_MODULES = (session_item.__name__, wire.__name__)
+WIRE_MODULES = (session_item.__name__, template.__name__, wire.__name__)
 ON_WIRE = [
     kind
-    for module in (session_item, wire)
+    for module in (session_item, template, wire)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]
@@ -142,7 +143,9 @@ def generate_wire() -> str:
     known = [name for name, struct in found.items() if struct.cls.__module__ not in WIRE_MODULES]
     shared = sorted(name for name in {*LITERALS, *known} if re.search(rf": .*\b{name}\b", "".join(bodies)))
     imports = f'import type {{ {", ".join(shared)} }} from "./schema";\n'
-    return "\n".join([HEAD.format("server/wire.py and engine/feed/session_item.py"), imports, names, *bodies])
+    return "\n".join(
+        [HEAD.format("server/wire.py, engine/feed/session_item.py and templates/template.py"), imports, names, *bodies]
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -371,6 +371,10 @@ def test_its_state_is_judged_anew_though_nobody_wrote(catalogue, path, monkeypat
             live_run(live=b'{"is_cooling": true}'),
             ["pause", "cancel", "adjust", "lift"],
         ),
+        (
+            live_run(live=b'{"status": {"starts_s": 4e9}}'),
+            ["pause", "cancel", "adjust", "start_now"],
+        ),
         ({"state": "completed", "failed": 3}, []),
         ({"state": "interrupted"}, []),
     ],

@@ -82,9 +82,14 @@ def test_a_session_that_waits_for_its_start_says_so_and_is_started(served, live,
     answer = send(served, "adjust", start_at="tonight")
     assert "start_at must be '22:00'" in answer.json()["detail"]
     refused(send(served, "pause", start_at="now"), 422, "start_at")
-    assert send(served, "adjust", start_at="now").json()["state"] == "done"
+    assert send(served, "adjust", start_at="23:59").json()["state"] == "done"
+    assert "start_now" in item["can"]
+    panel = served.get(f"/sessions/{item['id']}/panel").json()["update"]["head"]
+    assert ("start_now" in panel["can"], panel["waiting"]) == (True, item["waiting"])
+    assert send(served, "start_now").json()["state"] == "done"
     gate.wait_begun(2)
-    wait_until(lambda: only(served)["reason"] == "")
+    wait_until(lambda: "start_now" not in only(served)["can"])
+    assert only(served)["reason"] == ""
     session.cancel()
 
 

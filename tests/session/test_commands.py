@@ -137,7 +137,7 @@ def test_priorities_are_changed_from_elsewhere(running, asker, gate):
         (
             "explode",
             {},
-            "the verb must be one of 'pause', 'resume', 'cancel', 'lift', 'retry_failed', 'adjust', 'prioritize'",
+            "the verb must be one of 'pause', 'resume', 'cancel', 'lift', 'start_now', 'retry_failed', 'adjust'",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from ipybatch import BatchSession, InputError, Limits, Rate, history, templates
 from ipybatch.engine.data import events
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import open_journal
+from ipybatch.jupyter import commands, messages
 from ipybatch.library import Library, SteamStore, refresh
 from ipybatch.session import follower
 from ipybatch.session.arguments import SessionArguments
@@ -125,6 +126,19 @@ class TestAdjust:
         )
         assert evening.walls()[0] == "01 20:30"
         assert seen == [("", "")]
+
+    def test_the_panel_offers_it_while_it_waits(self, evening):
+        """And answers when it is so."""
+        session, seen = evening.session(), []
+
+        def press():
+            seen.append("start_now" in messages.head(session).can)
+            seen.append(commands.execute(session, "panel/1/start_now").text)
+            seen.append("start_now" in messages.head(session).can)
+
+        evening.run(session, ("20:30", press))
+        assert evening.walls()[0] == "01 20:30"
+        assert seen == [True, "it waits for its start no more", False]
 
     def test_another_time_holds_also_for_what_runs_already(self, evening):
         """Nothing more starts before it."""

@@ -17,6 +17,7 @@ const DOING: Record<CommandName, string> = {
   resume: "resuming\u2026",
   cancel: "cancelling\u2026",
   lift: "ending the cool-down\u2026",
+  start_now: "starting\u2026",
   retry_failed: "retrying failed items\u2026",
   adjust: "changing the limits\u2026",
   items: "",

@@ -14,6 +14,7 @@ import { ended, tried } from "./store";
 
 /** No more than two of them make sense at a time; what comes first gives way last. */
 const BUTTONS: [CommandName, string, string][] = [
+  ["start_now", "Start", "Start now"],
   ["pause", "Pause", "Pause"],
   ["resume", "Resume", "Resume"],
   ["retry_failed", "Retry", "Retry failed"],

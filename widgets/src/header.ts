@@ -9,6 +9,7 @@ import { goneWords, type Silence, type Why } from "./silence";
 import { ended } from "./store";
 
 const LABELS: [CommandName, string][] = [
+  ["start_now", "Start now"],
   ["pause", "Pause"],
   ["resume", "Resume"],
   ["lift", "Lift"],

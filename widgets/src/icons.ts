@@ -30,6 +30,8 @@ const PATHS: Record<IconName, string> = {
   resume: "M3.6 2.2L9.6 6L3.6 9.8Z",
   cancel: CROSS,
   lift: "M6 9.8V2.4M2.8 5.4L6 2.2L9.2 5.4",
+  // On with it, over the bar that held it.
+  start_now: "M2 2.2V9.8M4.6 2.2L10.6 6L4.6 9.8Z",
   // What failed, and on with it: a circling arrow reads as "reload the page".
   retry_failed: "M1.2 4L4.2 8M4.2 4L1.2 8M6.6 2.6L11 6L6.6 9.4Z",
   adjust: "M1.5 3.5H5M8.6 3.5H10.5M5 3.5A1.8 1.8 0 1 1 8.6 3.5A1.8 1.8 0 1 1 5 3.5M1.5 8.7H2.4M6 8.7H10.5M2.4 8.7A1.8 1.8 0 1 1 6 8.7A1.8 1.8 0 1 1 2.4 8.7",

@@ -7,7 +7,7 @@ export type NoteKind = "" | "listener" | "passing" | "over";
 export type Status = "pending" | "running" | "completed" | "failed" | "timeout" | "cancelled" | "skipped";
 export type BreakerState = "closed" | "open" | "half_open";
 export type Tone = "" | "good" | "warn" | "bad";
-export type CommandName = "pause" | "resume" | "cancel" | "lift" | "retry_failed" | "adjust" | "items" | "errors" | "open";
+export type CommandName = "pause" | "resume" | "cancel" | "lift" | "start_now" | "retry_failed" | "adjust" | "items" | "errors" | "open";
 export type ViewName = "panel" | "progress" | "table" | "breaker" | "timeline" | "log";
 
 /** The head, and the changes since the last update (everything when `whole`). */

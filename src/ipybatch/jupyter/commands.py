@@ -170,6 +170,10 @@ def _adjusted(session: SessionView) -> str:
     return f"limits changed: {', '.join([f'{limits.concurrency} at a time', *map(str, limits.rates)])}"
 
 
+def _started(session: SessionView) -> str | None:
+    return None if session.live_status.starts_s else "it waits for its start no more"
+
+
 _ACTIONS = {
     "pause": _Action(lambda session, _: session.pause(), "asked to pause: the engine is busy", _paused),
     "resume": _Action(lambda session, _: session.resume(), "asked to resume: the engine is busy", lambda _: "running"),
@@ -178,6 +182,9 @@ _ACTIONS = {
         lambda session, _: session.lift(),
         "asked to end the cool-down: the engine is busy",
         lambda _: "the cool-down was ended",
+    ),
+    "start_now": _Action(
+        lambda session, _: session.adjust(start_at="now"), "asked to start now: the engine is busy", _started
     ),
     "retry_failed": _Action(
         _retry,

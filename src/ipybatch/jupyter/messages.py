@@ -33,7 +33,9 @@ from ipybatch.engine.feed.live_record import LIFTED_S
 from ipybatch.engine.feed.session_view import LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 
-CommandName = Literal["pause", "resume", "cancel", "lift", "retry_failed", "adjust", "items", "errors", "open"]
+CommandName = Literal[
+    "pause", "resume", "cancel", "lift", "start_now", "retry_failed", "adjust", "items", "errors", "open"
+]
 ViewName = Literal["panel", "progress", "table", "breaker", "timeline", "log"]
 
 
@@ -446,7 +448,7 @@ def head(session: SessionView) -> Head:
         notes=snapshot.notes,
         where="" if session.elsewhere is None else session.elsewhere.where,
         untold=is_untold(session),
-        can=_can(session, now_s),
+        can=_can(session, status, now_s),
         reopen=mask(session.reopen),
     )
 
@@ -553,11 +555,13 @@ def is_untold(session: SessionView) -> bool:
     return bool(session.lacks)
 
 
-def _can(session: SessionView, now_s: float) -> list[CommandName]:
+def _can(session: SessionView, status: LiveStatus, now_s: float) -> list[CommandName]:
     snapshot = session.snapshot
     can = list(_CAN[snapshot.state])
     if snapshot.state in ("running", "paused") and snapshot.cooling(now_s + LIFTED_S) is not None:
         can.append("lift")
+    if snapshot.state in ("running", "paused") and status.starts_s:
+        can.append("start_now")
     if session.elsewhere is not None:
         return can if session.elsewhere.is_told else [name for name in can if name != "adjust"]
     if session.lacks:

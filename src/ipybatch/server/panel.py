@@ -13,6 +13,10 @@ from ipybatch.server.cursor import from_cursor, to_cursor
 from ipybatch.server.handler import CURSOR, IF_NONE_MATCH, RESOURCE, Handler, Operation, etag_of
 from ipybatch.server.wire import PanelUpdate
 
+_COMMANDS: tuple[CommandName, ...] = (
+    "pause", "resume", "cancel", "lift", "start_now", "retry_failed", "adjust", "items",
+)  # fmt: skip
+
 
 class _Place(msgspec.Struct, array_like=True):
     """Where a tab stands: in the view that was made then."""
@@ -52,8 +56,7 @@ class PanelHandler(Handler):
         path, run = services.catalogue.place(id_)
         item = services.catalogue.item(id_)
         update, after = services.views.update(path, run, None if place is None else (place.made_s, place.sent))
-        possible: list[CommandName] = ["pause", "resume", "cancel", "lift", "retry_failed", "adjust", "items"]
-        update.head.can = [name for name in possible if name in item.can]
+        update.head.can = [name for name in _COMMANDS if name in item.can]
         return PanelUpdate(update=update, cursor=to_cursor(after)), _etag(update)
 
 

@@ -14,7 +14,7 @@ from ipybatch.server.wire import Root
 from ipybatch.templates import toml_file
 from ipybatch.templates.shipped import SHIPPED
 
-_LINKS = ("sessions", "submissions", "schedules", "templates", "uploads", "events", "openapi.json")
+_LINKS = ("sessions", "submissions", "schedules", "templates", "channels", "uploads", "events", "openapi.json")
 
 
 class RootHandler(Handler):

@@ -16,6 +16,7 @@ from ipybatch.server.aliases import (
     JobHistoryHandler,
     JobStatusHandler,
 )
+from ipybatch.server.channels import ChannelsHandler
 from ipybatch.server.event_stream import EventsHandler
 from ipybatch.server.failures import FailuresHandler
 from ipybatch.server.handler import Handler
@@ -58,6 +59,7 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/sessions/{ID}/log", LogHandler),
     (r"/templates", TemplatesHandler),
     (rf"/templates/{ID}", TemplateHandler),
+    (r"/channels", ChannelsHandler),
     (r"/schedules", SchedulesHandler),
     (rf"/schedules/{ID}", ScheduleHandler),
     (rf"/schedules/{ID}/commands", ScheduleCommandsHandler),

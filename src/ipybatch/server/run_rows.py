@@ -202,7 +202,11 @@ def can(row: Row, state: State, where: str, told: LiveRecord | None = None) -> l
         if not row.takes_commands:
             return []
         verbs: list[Verb] = ["resume" if state == "paused" else "pause", "cancel", "adjust"]
-        return [*verbs, "lift"] if told is not None and told.is_cooling else verbs
+        if told is not None and told.is_cooling:
+            verbs.append("lift")
+        if told is not None and told.status.starts_s:
+            verbs.append("start_now")
+        return verbs
     if not row.submission or row.is_queued:
         return []  # its work is in the notebook or the script that made it; or it is begun by itself
     has_failed = row.failed + row.timeout + row.cancelled > 0

@@ -160,8 +160,8 @@ class CommandRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         keys: Of "retry_failed": only these items.
-        concurrency: Of "adjust"; ``rates``: the limit of each rate; ``start_at``: "now" ends the wait for its start, or
-            another one.
+        concurrency: Of "adjust"; ``rates``: the limit of each rate; ``start_at``: "now" ends the wait for its start, as
+            the verb "start_now" does, or another one.
     """
 
     verb: Verb
@@ -450,3 +450,22 @@ class TemplateList(msgspec.Struct, kw_only=True):
     """All templates: those that are shipped, then those of the user, by name."""
 
     items: list[TemplateItem]
+
+
+class ChannelItem(msgspec.Struct, kw_only=True):
+    """A channel by which people are told.
+
+    Attributes:
+        kind: "mail", "webhook", "desktop", or the name of a service, such as "slack".
+        usable: Whether the server has what it needs.
+    """
+
+    name: str
+    kind: str
+    usable: bool
+
+
+class ChannelList(msgspec.Struct, kw_only=True):
+    """All channels, by name; their addresses are told to nobody."""
+
+    items: list[ChannelItem]

@@ -396,6 +396,9 @@ class Control:
         if self._run is not None:
             self._run.lift()
 
+    def _start_now(self, by: str) -> None:
+        self._adjust(by, start_at="now")
+
     def _hold(self, held: bool) -> None:
         before, after = _HELD if held else _HELD[::-1]
         if self.state == before and self._run is not None and self._run.hold(held=held):
@@ -474,6 +477,7 @@ _ACTS: dict[str, Callable[..., None]] = {  # with the session, and which other p
     "resume": Control._resume,
     "cancel": Control._cancel,
     "lift": Control._lift,
+    "start_now": Control._start_now,
     "retry_failed": Control._retry_failed,
     "adjust": Control._adjust,
     "prioritize": Control._prioritize,

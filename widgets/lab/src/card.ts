@@ -51,7 +51,8 @@ export class Card {
     const passed_s = Math.max(0, now_s - at_s);
     this.item = item;
     attribute(this.node, "data-is", item.state);
-    setIcon(this.sign, item.state);
+    // It runs by its state, and has yet to begin.
+    setIcon(this.sign, item.can.includes("start_now") ? "planned" : item.state);
     text(this.name, item.name);
     attribute(this.open, "title", `${item.name}: ${stateWords(item)} ${item.where}`.trim());
     attribute(this.open, "aria-label", `${item.name}, ${stateWords(item)}, open`);

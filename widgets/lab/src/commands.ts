@@ -24,6 +24,7 @@ export const CATEGORY = "Batch";
 const VERBS: [Verb, string][] = [
   ["pause", "Pause Batch Session"],
   ["resume", "Resume Batch Session"],
+  ["start_now", "Start the Batch Session Now"],
   ["cancel", "Cancel Batch Session"],
   ["retry_failed", "Retry What Failed of the Batch Session"],
 ];

@@ -9,6 +9,7 @@ import { title, tool } from "./tool";
 import type { Verbs } from "./verbs";
 
 const VERBS: [Verb & IconName, string][] = [
+  ["start_now", "Start now:"],
   ["pause", "Pause"],
   ["resume", "Resume"],
   ["lift", "End the cool-down of"],

@@ -18,6 +18,7 @@ const DOING: Record<Verb, string> = {
   retry_failed: "retrying failed items\u2026",
   adjust: "changing the limits\u2026",
   lift: "ending the cool-down\u2026",
+  start_now: "starting\u2026",
 };
 
 export class Verbs {

@@ -15,7 +15,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.events import BreakerState, Counts, State, Status
 from ipybatch.engine.data.masking import mask, printable
 
-Verb = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "lift"]
+Verb = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "lift", "start_now"]
 
 
 class SessionItem(msgspec.Struct, kw_only=True):

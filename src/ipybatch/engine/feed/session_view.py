@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import weakref
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
         lingering: Given-up attempts that go on by themselves.
         sharing: Who else uses the resource: sessions of other processes, as people call them.
         running_elsewhere: Attempts of theirs that run.
+        starts_s: The start that it waits for, Unix time; 0.0 for none.
     """
 
     waiting: str = ""
@@ -65,6 +67,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
     queued: tuple[int, ...] | None = None
     sharing: tuple[str, ...] = ()
     running_elsewhere: int = 0
+    starts_s: float = 0.0
 
 
 class Elsewhere(msgspec.Struct, frozen=True):
@@ -158,8 +161,14 @@ class SessionView(Protocol):
     def retry_matching(self, search: str) -> Reply:
         """Run the failed items again that match."""
 
-    def adjust(self, *, concurrency: int | None, rates: Sequence[float] | None) -> Reply:
-        """Change concurrency, and the limit of each rate."""
+    def adjust(
+        self,
+        *,
+        concurrency: int | None = None,
+        rates: Sequence[float] | None = None,
+        start_at: str | dt.datetime | None = None,
+    ) -> Reply:
+        """Change concurrency, and the limit of each rate; or when it starts."""
 
     def pause(self) -> Reply:
         """Start no further attempts."""

@@ -40,20 +40,20 @@ def read_live_status(
     if runner is None or runner.state is not None:
         return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
     shown = runner.resource.limiter.shown(limits.rates, now_s)
+    opening = runner.scheduler.opening
     return LiveStatus(
         _why(runner, snapshot, now_s, unix_s),
         [*shown, *_windows(() if limits.pacer is None else limits.pacer.windows, now_s)],
         allowed_per_s(limits),
         _on_the_wall(
-            (None if left_s is None else left_s()) or _eta_s(snapshot, limits, unix_s, runner.scheduler.opening),
-            runner.scheduler.opening,
-            unix_s,
+            (None if left_s is None else left_s()) or _eta_s(snapshot, limits, unix_s, opening), opening, unix_s
         ),
         runner.lingering,
         _limit_groups(runner, now_s),
         None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
         tuple(map(who, runner.resource.limiter.owners)),
         sum(owner.running for owner in runner.resource.limiter.owners),
+        opening.start_s if opening.start_s > unix_s else 0.0,
     )
 
 

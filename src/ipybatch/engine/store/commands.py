@@ -32,8 +32,8 @@ class Command(msgspec.Struct, frozen=True):
     """One command.
 
     Attributes:
-        verb: What to do: "pause", "resume", "cancel", "lift", "retry_failed", "adjust" or "prioritize"; others may
-            come from a later version.
+        verb: What to do: "pause", "resume", "cancel", "lift", "start_now", "retry_failed", "adjust" or "prioritize";
+            others may come from a later version.
         arguments: By name; None when they are not what they must be.
         asked_by: The name of the asker, as that of an owner of a lease.
     """
