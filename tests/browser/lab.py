@@ -113,6 +113,7 @@ class Lab:
             "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
             "IPYTHONDIR": folder / "ipython",
             "IPYBATCH_JOURNAL": folder / "journal.db",
+            "IPYBATCH_CONFIG": folder / "settings-of-ipybatch",
             "XDG_RUNTIME_DIR": folder / "run",  # where journals are registered: the side bar lists them all
         }
         own["XDG_RUNTIME_DIR"].mkdir(mode=0o700)

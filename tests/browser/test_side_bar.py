@@ -95,6 +95,31 @@ def test_what_is_queued_stands_in_its_lines(page: Page, own_lab: Lab) -> None:
     expect(entry).to_have_count(0, timeout=SOON_MS)
 
 
+def test_a_template_is_saved_and_scheduled_and_the_schedule_deleted(page: Page, own_lab: Lab) -> None:
+    side = side_of(page, own_lab, "scheduled")
+    side.get_by_role("button", name="New batch").first.click()
+    form = page.locator(".ib-new")
+    form.get_by_label("What").select_option("refresh")
+    form.get_by_label("Name").fill("night")
+    form.get_by_label("App ids").fill("440")
+    form.get_by_role("button", name="Save as template").click()
+    expect(form.locator(".ib-quoted")).to_contain_text("Saved: night is among your templates", timeout=SOON_MS)
+    form.get_by_label("What").select_option("night")
+    form.get_by_label("Start").fill("22:00")
+    form.get_by_label("Repeat").select_option("1d")
+    expect(form).to_contain_text(re.compile(r"Next: .*22:00, .*22:00, .*22:00"), timeout=SOON_MS)
+    assert violations(form) == []
+    form.get_by_role("button", name="Schedule", exact=True).click()
+    entry = side.locator(".ib-in-queue").filter(has_text="every day at 22:00")
+    expect(entry).to_contain_text(re.compile("next .*22:00"), timeout=SOON_MS)
+    assert violations(side) == []
+    entry.get_by_role("button", name="Pause night").click()
+    expect(entry).to_contain_text("paused", timeout=SOON_MS)
+    entry.get_by_role("button", name="Delete night").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(entry).to_have_count(0, timeout=SOON_MS)
+
+
 def test_side_bar_cancels_what_a_busy_notebook_runs_after_its_tab_was_closed(page: Page, own_lab: Lab) -> None:
     """The command goes by the journal: neither the tab nor the kernel's shell is needed."""
     notebook = Notebook(page, own_lab, "busy", [SLOW, BUSY])

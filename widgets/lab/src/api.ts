@@ -72,8 +72,13 @@ export class Api {
     return (await response.json()) as T;
   }
 
-  async delete(path: string): Promise<void> {
-    await this.answer(path, { method: "DELETE" });
+  async put<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
+    const init = { method: "PUT", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } };
+    return (await (await this.answer(path, init)).json()) as T;
+  }
+
+  async delete(path: string, headers: Record<string, string> = {}): Promise<void> {
+    await this.answer(path, { method: "DELETE", headers });
   }
 
   private async answer(path: string, init: RequestInit): Promise<Response> {

@@ -6,6 +6,8 @@ export type Kind = "prompts" | "ids" | "table";
 
 export interface Draft {
   template: string;
+  /** The shipped template that one of the user's own is built on; "" for a shipped one. */
+  base: string;
   name: string;
   priority: UrgencyWord;
   /** Prompts or ids, one a line. */
@@ -23,6 +25,7 @@ export interface Draft {
 
 export const EMPTY: Draft = {
   template: "",
+  base: "",
   name: "",
   priority: "medium",
   lines: "",
@@ -45,6 +48,10 @@ const TITLES: Record<string, string> = {
   forecast: "Forecast",
 };
 
+export function isShipped(template: string): boolean {
+  return template in TITLES;
+}
+
 export function titleOf(template: string): string {
   return TITLES[template] ?? template;
 }
@@ -58,22 +65,27 @@ export function linesOf(text: string): string[] {
 }
 
 /** Whether there is enough to ask what it would take. */
-export function isAskable({ template, lines, upload }: Draft): boolean {
-  const kind = kindOf(template);
+export function isAskable({ template, base, lines, upload }: Draft): boolean {
+  const kind = kindOf(base || template);
   return template !== "" && (kind === "ids" || (kind === "table" ? upload !== "" : linesOf(lines).length > 0));
 }
 
 /** The request; throws a sentence where the parameters are no JSON object. */
 export function requestOf(draft: Draft): SubmissionRequest {
-  const { template, name, priority } = draft;
-  const kind = kindOf(template);
+  const { template, base, name, priority } = draft;
+  const kind = kindOf(base || template);
   const more = readMore(draft.more);
-  const request: SubmissionRequest = { template, priority, ...(name.trim() ? { name: name.trim() } : {}) };
+  const named = name.trim() ? { name: name.trim() } : {};
+  // What a template of the user's own says is not said here: it would hold instead.
+  const request: SubmissionRequest = base ? { template, ...named } : { template, priority, ...named };
+  if (base && kind === "table") return { ...request, upload: draft.upload, params: more };
   if (kind === "table") return { ...request, upload: draft.upload, params: { horizon: Number(draft.horizon), by: draft.by, ...more } };
   const lines = linesOf(draft.lines);
   if (kind === "ids") return { ...request, ...(lines.length ? { requests: lines.map(idOf) } : {}), params: more };
+  const own = { ...request, requests: lines.map((line) => promptOf(line, draft.image)), params: more };
+  if (base) return own;
   const params = { lane: draft.lane, ...(draft.model.trim() ? { model: draft.model.trim() } : {}), ...more };
-  return { ...request, requests: lines.map((line) => promptOf(line, draft.image)), params };
+  return { ...own, params };
 }
 
 function readMore(text: string): Record<string, unknown> {

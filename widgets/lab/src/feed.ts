@@ -2,7 +2,7 @@
 //
 //   Jupyter's events (one WebSocket, open anyway) --Change with a cursor--> fold; after a gap: GET
 //   silence for `poll_s` --> GET, with an ETag              hidden, or nobody answers --> wait
-import type { Change, Root, SessionItem, SessionPage, SubmissionPage } from "../../src/wire";
+import type { Change, Root, SchedulePage, SessionItem, SessionPage, SubmissionPage } from "../../src/wire";
 import { Api, Gone, query, Refused, words } from "./api";
 import type { Sessions } from "./sessions";
 
@@ -47,9 +47,14 @@ export class Feed {
     this.heardAt_s = this.around.now_s();
     this.sessions.change(change, this.heardAt_s);
     if (gap || this.sessions.health === "gone") void this.refresh();
-    else if (change.submissions) void this.try(() => this.queue()).then(() => this.sessions.emit());
+    else if (change.submissions) this.renew(() => this.queue());
+    if (change.schedules) this.renew(() => this.schedules());
     this.sessions.emit();
   };
+
+  private renew(what: () => Promise<void>): void {
+    void this.try(what).then(() => this.sessions.emit());
+  }
 
   /** Ask for everything that is shown; called while it is asked already, once more afterwards. */
   async refresh(): Promise<void> {
@@ -86,9 +91,9 @@ export class Feed {
       const { filter } = sessions;
       const hasMore = sessions.isListed && sessions.shownPast.length > PAGE;
       sessions.asking();
-      const queued = this.queue();
+      const beside = [this.queue(), this.schedules()];
       const asked = [`/sessions${query({ state: LIVE, limit: 100 })}`, this.path(null)].map((path) => this.api.get<SessionPage>(path));
-      const [live, page] = (await Promise.all([...asked, queued])) as [SessionPage, SessionPage, unknown];
+      const [live, page] = (await Promise.all([...asked, ...beside])) as [SessionPage, SessionPage, ...unknown[]];
       sessions.lived(live.items, around.now_s());
       if (live.next === null) await this.settle(sessions.missed(live.items));
       if (filter !== sessions.filter) this.isStale = true;
@@ -102,11 +107,21 @@ export class Feed {
 
   /** See what waits; a journal of submissions that cannot be read is told by the list of sessions. */
   private async queue(): Promise<void> {
-    const listed = await this.api.get<SubmissionPage>(`/submissions${query({ waiting: 1, limit: 100 })}`).catch((error: unknown) => {
+    const listed = await this.listed<SubmissionPage>(`/submissions${query({ waiting: 1, limit: 100 })}`);
+    if (listed) this.sessions.queue = listed.items;
+  }
+
+  /** See what is submitted again and again. */
+  async schedules(): Promise<void> {
+    const listed = await this.listed<SchedulePage>(`/schedules${query({ limit: 100 })}`);
+    if (listed) this.sessions.schedules = listed.items;
+  }
+
+  private async listed<T>(path: string): Promise<T | null> {
+    return this.api.get<T>(path).catch((error: unknown) => {
       if (error instanceof Gone) throw error;
       return null;
     });
-    if (listed) this.sessions.queue = listed.items;
   }
 
   /** See how those ended that were live, and are so no more, whether the first page has them or not. */

@@ -1,5 +1,5 @@
 // Hooks: what the side bar has done for it by JupyterLab.
-import type { SessionItem, Submission, Verb } from "../../src/wire";
+import type { Schedule, ScheduleAnswer, ScheduleVerb, SessionItem, Submission, Verb } from "../../src/wire";
 
 export interface Hooks {
   open(item: SessionItem): void;
@@ -10,6 +10,11 @@ export interface Hooks {
   shutDown(kernel: string): void;
   /** Cancel a submission that waits. */
   withdraw(submission: Submission): void;
+  schedule(name: string, verb: ScheduleVerb, answer?: ScheduleAnswer): void;
+  /** Delete a schedule, once its user has said so again. */
+  unschedule(schedule: Schedule): void;
+  /** Open the session of a submission. */
+  openRun(submission: string): void;
   create(): void;
   refresh(): void;
   reload(): void;

@@ -1,15 +1,18 @@
 // Newbatch: a form that submits prompts or a table without any code: choose, see what it would take, submit, follow.
 //
 // Rule: what is wrong is said by the server's own check (a dry run), while it is typed; nothing is reserved by it.
-import { attribute, h, hidden } from "../../src/dom";
+import { attribute, h, hidden, text } from "../../src/dom";
 import { count, figure } from "../../src/format";
 import { icon } from "../../src/icons";
-import type { Quote, Root, Submission, Upload, UrgencyWord } from "../../src/wire";
-import { Api, words } from "./api";
-import { EMPTY, isAskable, kindOf, linesOf, requestOf, titleOf, type Draft } from "./draft";
+import type { Quote, Root, Schedule, Submission, Template, TemplateList, Upload, UrgencyWord } from "../../src/wire";
+import { Api, Refused, words } from "./api";
+import { EMPTY, isAskable, isShipped, kindOf, linesOf, requestOf, titleOf, type Draft } from "./draft";
 import { choice, entry, Field, option } from "./field";
 import { Follow, type Finish } from "./follow";
+import { Occasion } from "./occasion";
 import { Quoted } from "./quoted";
+import { dayWords } from "./told";
+import { pathOf } from "./verbs";
 
 const TYPED_MS = 400;
 const TABLES: Record<string, string> = {
@@ -35,8 +38,13 @@ export class NewBatch {
   private readonly by = new Field(choice([["site", "Site"], ["size", "Size"]]), "Partition by");
   private readonly priority = new Field(choice([["high", "High: first in the queue"], ["medium", "Medium"], ["low", "Low"]]), "Priority");
   private readonly more = new Field(Object.assign(h("textarea"), { rows: 2, spellcheck: false }), "More parameters", 'A JSON object, such as {"temperature": 0.4}');
+  private readonly occasion = new Occasion();
   private readonly quoted = new Quoted();
-  private readonly submit = h("button", "apply", icon("resume"), "Submit");
+  private readonly label = h("span", "", "Submit");
+  private readonly submit = h("button", "apply", icon("resume"), this.label);
+  private readonly keep = h("button", "", "Save as template");
+  /** The templates of the user's own, with what each is built on. */
+  private readonly bases = new Map<string, string>();
   private readonly form: HTMLFormElement;
   private readonly follow: Follow;
   private draft: Draft = { ...EMPTY };
@@ -64,11 +72,13 @@ export class NewBatch {
       this.lines.node,
       row(this.from, this.image),
       row(this.lane, this.horizon, this.by, this.priority),
+      this.occasion.node,
       more,
       this.quoted.node,
-      h("div", "actions", this.submit),
+      h("div", "actions", this.submit, this.keep),
     );
     this.form.noValidate = true;
+    this.keep.type = "button";
     this.submit.type = "submit";
     this.submit.disabled = true;
     this.listen();
@@ -81,10 +91,42 @@ export class NewBatch {
   offer({ templates, limits }: Root): void {
     if (this.template.control.length) return;
     this.limits = limits;
-    for (const name of templates) this.template.control.append(option(name, titleOf(name)));
+    for (const name of templates.filter(isShipped)) this.template.control.append(option(name, titleOf(name)));
+    void this.offerOwn();
+    void this.occasion.offer(this.api);
     const first = templates.includes("text") ? "text" : (templates[0] ?? "");
     this.template.control.value = this.draft.template = first;
     this.arrange();
+  }
+
+  /** Offer the user's own templates before those that are shipped. */
+  private async offerOwn(): Promise<void> {
+    const { items } = await this.api.get<TemplateList>("/templates").catch((): TemplateList => ({ items: [] }));
+    const own = items.filter(({ kind, can }) => kind === "own" && can.includes("submit"));
+    this.bases.clear();
+    for (const { name, based_on } of own) this.bases.set(name, based_on);
+    const group = Object.assign(h("optgroup"), { label: "Your templates" });
+    group.append(...own.map(({ name, description }) => option(name, description ? `${name}: ${description}` : name)));
+    const { control } = this.template;
+    control.querySelector("optgroup")?.remove();
+    if (own.length) control.prepend(group);
+    control.value = this.draft.template;
+  }
+
+  /** Save what is chosen as a template of the user's own. */
+  private async save(): Promise<void> {
+    const name = this.draft.name.trim();
+    if (!name) return this.quoted.refuse("The template needs a name: it is that of the batch, above.");
+    try {
+      const { template: based_on, params = {}, priority = null, start_at = null, notify = null } = this.occasion.of(requestOf(this.draft));
+      const body: Template = { based_on, params, priority, start_at, notify };
+      await this.api.put<Template>(`/templates/${encodeURIComponent(name)}`, body, { "If-None-Match": "*" });
+      this.quoted.wait(`Saved: ${name} is among your templates.`);
+      await this.offerOwn();
+    } catch (error) {
+      const isThere = error instanceof Refused && error.status === 412;
+      this.quoted.refuse(isThere ? `There is a template ${name} already: choose another name, or delete that one.` : words(error));
+    }
   }
 
   /** The server cannot be asked. */
@@ -105,29 +147,37 @@ export class NewBatch {
     this.form.addEventListener("input", () => this.typed());
     this.template.control.addEventListener("change", () => this.arrange());
     this.from.control.addEventListener("change", () => void this.fill());
+    this.keep.addEventListener("click", () => void this.save());
     this.image.control.addEventListener("change", () => void this.picture());
     this.table.control.addEventListener("change", () => void this.upload());
   }
 
   /** Show the fields that the template has. */
   private arrange(): void {
-    const kind = kindOf(this.template.control.value);
-    const draws = kind === "prompts" && this.template.control.value !== "text";
+    const base = this.bases.get(this.template.control.value) ?? "";
+    const template = base || this.template.control.value;
+    const kind = kindOf(template);
+    const draws = kind === "prompts" && template !== "text";
     this.table.show(kind === "table");
     this.lines.show(kind !== "table");
     this.lines.rename(kind === "ids" ? "App ids" : "Prompts");
     this.from.show(kind !== "table");
-    this.image.show(draws && this.template.control.value !== "text-to-image");
-    this.lane.show(kind === "prompts");
-    this.model.show(kind === "prompts");
-    this.horizon.show(kind === "table");
-    this.by.show(kind === "table");
+    this.image.show(draws && template !== "text-to-image");
+    this.lane.show(kind === "prompts" && !base);
+    this.model.show(kind === "prompts" && !base);
+    this.horizon.show(kind === "table" && !base);
+    this.by.show(kind === "table" && !base);
+    this.priority.show(!base);
+    this.keep.hidden = base !== "";
     this.typed();
   }
 
   private typed(): void {
     const { draft } = this;
     draft.template = this.template.control.value;
+    draft.base = this.bases.get(draft.template) ?? "";
+    this.occasion.arrange();
+    text(this.label, this.occasion.isRepeated ? "Schedule" : "Submit");
     draft.name = this.name.control.value;
     draft.priority = this.priority.control.value as UrgencyWord;
     draft.lines = this.lines.control.value;
@@ -144,7 +194,7 @@ export class NewBatch {
   }
 
   private countLines(): void {
-    const kind = kindOf(this.draft.template);
+    const kind = kindOf(this.draft.base || this.draft.template);
     if (kind === "table") return;
     const lines = linesOf(this.draft.lines).length;
     const most = this.limits["max_requests"] ?? Infinity;
@@ -156,9 +206,11 @@ export class NewBatch {
     const asked = (this.asked += 1);
     if (!isAskable(this.draft)) return this.quoted.wait("Nothing is reserved or sent before you submit.");
     try {
-      const request = requestOf(this.draft);
+      const request = this.occasion.of(requestOf(this.draft));
       this.quoted.wait("Reckoning\u2026");
       const quote = await this.api.post<Quote>("/submissions?dry_run=1", request);
+      if (asked !== this.asked) return;
+      if (this.occasion.isRepeated) await this.foretell();
       if (asked !== this.asked) return;
       const { credits } = quote;
       const isShort = credits !== null && credits.cost > credits.available;
@@ -169,14 +221,34 @@ export class NewBatch {
     }
   }
 
+  /** See when a schedule of it would come, and what is wrong with that. */
+  private async foretell(): Promise<void> {
+    const schedule = this.occasion.schedule(this.occasion.of(requestOf(this.draft)));
+    this.occasion.told(await this.api.put<Schedule>(`${pathOf(this.draft.name.trim() || "preview")}?dry_run=1`, schedule));
+  }
+
+  private async schedule(): Promise<void> {
+    const name = this.draft.name.trim();
+    if (!name) return this.quoted.refuse("A schedule needs a name, above.");
+    try {
+      const schedule = this.occasion.schedule(this.occasion.of(requestOf(this.draft)));
+      const made = await this.api.put<Schedule>(pathOf(name), schedule, { "If-None-Match": "*" });
+      this.quoted.wait(`Scheduled: ${name}${made.next[0] ? `, next ${dayWords(made.next[0])}` : ""}. It stands in the side bar.`);
+    } catch (error) {
+      const isThere = error instanceof Refused && error.status === 412;
+      this.quoted.refuse(isThere ? `There is a schedule ${name} already: choose another name, or delete that one.` : words(error));
+    }
+  }
+
   private async send(): Promise<void> {
     if (this.submit.disabled) return;
+    if (this.occasion.isRepeated) return this.schedule();
     this.submit.disabled = true;
     attribute(this.submit, "aria-busy", "true");
     // Pressed twice, or sent again after a cut line, it is one submission.
     this.key ||= crypto.getRandomValues(new Uint32Array(4)).join("-");
     try {
-      const submission = await this.api.post<Submission>("/submissions", requestOf(this.draft), { "Idempotency-Key": this.key });
+      const submission = await this.api.post<Submission>("/submissions", this.occasion.of(requestOf(this.draft)), { "Idempotency-Key": this.key });
       hidden(this.form, true);
       this.follow.show(submission);
     } catch (error) {

@@ -4,7 +4,7 @@
 //
 //   GET /sessions --page--> known <--change-- event        known --filter--> live, past
 import { ended } from "../../src/store";
-import type { Change, Root, SessionItem, SessionPage, Submission } from "../../src/wire";
+import type { Change, Root, Schedule, SessionItem, SessionPage, Submission } from "../../src/wire";
 
 /** A session as it was heard of at `at_s`, by a clock that never jumps. */
 export interface Entry {
@@ -30,6 +30,8 @@ export class Sessions {
   unread: string[] = [];
   /** Submissions that wait to begin. */
   queue: Submission[] = [];
+  /** What is submitted again and again. */
+  schedules: Schedule[] = [];
   filter: Filter = { name: "", state: "" };
   /** Where the page after those that are known begins. */
   next: string | null = null;
@@ -83,6 +85,14 @@ export class Sessions {
     const waiting = this.queue.filter((item) => !begun.has(item.id) && item.name.toLowerCase().includes(name));
     const rank = ({ start_at, waits_for }: Submission): string => `${start_at ?? ""} ${String(waits_for ?? 0).padStart(9, "0")}`;
     return waiting.sort((a, b) => (rank(a) < rank(b) ? -1 : 1)).map((item) => ({ item }));
+  }
+
+  /** Schedules, the next one due first. */
+  get shownSchedules(): { item: { id: string; schedule: Schedule } }[] {
+    const { name, state } = this.filter;
+    const wanted = state === "" ? this.schedules.filter((one) => one.name.toLowerCase().includes(name)) : [];
+    const rank = ({ next }: Schedule): string => next[0] ?? "~";
+    return wanted.sort((a, b) => (rank(a) < rank(b) ? -1 : 1)).map((schedule) => ({ item: { id: `schedule ${schedule.name}`, schedule } }));
   }
 
   /** A question is about to be asked. */

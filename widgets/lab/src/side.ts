@@ -1,7 +1,8 @@
 // Side: the side bar in JupyterLab's left area.
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { ICommandPalette } from "@jupyterlab/apputils";
+import { Dialog, ICommandPalette, showDialog } from "@jupyterlab/apputils";
 import { Widget } from "@lumino/widgets";
+import type { ScheduleAnswer, ScheduleVerb } from "../../src/wire";
 import { CATEGORY, ID } from "./commands";
 import { Sidebar } from "./sidebar";
 import { sign } from "./sign";
@@ -47,6 +48,17 @@ class SideWidget extends Widget {
       interrupt: (kernel: string) => run(ID.interrupt, { kernel }),
       shutDown: (kernel: string) => run(ID.shutDown, { kernel }),
       withdraw: ({ id }: { id: string }) => void batch.verbs.withdraw(id),
+      schedule: (name: string, verb: ScheduleVerb, answer?: ScheduleAnswer) => void batch.verbs.schedule(name, { verb, ...(answer && { answer }) }),
+      unschedule: async ({ name }: { name: string }) => {
+        const button = Dialog.warnButton({ label: "Delete" });
+        const body = "Nothing more is submitted by it. What it has submitted stays.";
+        const answer = await showDialog({ title: `Delete schedule ${name}?`, body, buttons: [Dialog.cancelButton(), button] });
+        if (answer.button.accept) await batch.verbs.unschedule(name);
+      },
+      openRun: (submission: string) => {
+        const session = [...batch.sessions.known.values()].find(({ item }) => item.submission === submission)?.item;
+        if (session) run(ID.open, { id: session.id, name: session.name });
+      },
       create: () => run(ID.create),
       refresh: () => void batch.feed.refresh(),
       reload: () => location.reload(),

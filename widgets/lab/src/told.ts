@@ -62,6 +62,15 @@ export function whenWords(iso: string, now = new Date()): string {
   return then.getFullYear() === now.getFullYear() ? DAY.format(then) : YEAR.format(then);
 }
 
+/** A day and a time of day: `22:00` today, `tomorrow 22:00`, `28 Nov 22:00`. */
+export function dayWords(iso: string, now = new Date()): string {
+  const then = new Date(iso);
+  if (Number.isNaN(then.getTime())) return "";
+  const tomorrow = new Date(now.getFullYear(), now.getMonth(), now.getDate() + 1);
+  const day = then.toDateString() === now.toDateString() ? "" : then.toDateString() === tomorrow.toDateString() ? "tomorrow" : whenWords(iso, now);
+  return `${day} ${CLOCK.format(then)}`.trim();
+}
+
 export function wholeTime(iso: string): string {
   const then = new Date(iso);
   return Number.isNaN(then.getTime()) ? "" : WHOLE.format(then);

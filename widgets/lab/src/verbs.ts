@@ -2,7 +2,7 @@
 //
 // Rule: a command that was not taken a second after it was asked is not asked again; what can be done instead is offered
 // by name.
-import type { CommandAnswer, CommandRequest, Session, Verb } from "../../src/wire";
+import type { CommandAnswer, CommandRequest, Schedule, ScheduleCommand, Session, Verb } from "../../src/wire";
 import { Api, words } from "./api";
 import type { Sessions } from "./sessions";
 
@@ -20,6 +20,17 @@ const DOING: Record<Verb, string> = {
   lift: "ending the cool-down\u2026",
   start_now: "starting\u2026",
 };
+
+const SCHEDULING: Record<ScheduleCommand["verb"], string> = {
+  pause: "pausing\u2026",
+  resume: "resuming\u2026",
+  run_now: "submitting\u2026",
+  answer: "answering\u2026",
+};
+
+export function pathOf(schedule: string): string {
+  return `/schedules/${encodeURIComponent(schedule)}`;
+}
 
 export class Verbs {
   private readonly pending = new Set<string>();
@@ -78,6 +89,26 @@ export class Verbs {
     const text = await this.api.delete(`/submissions/${id}`).then(() => "", words);
     if (text === "") this.sessions.queue = this.sessions.queue.filter((one) => one.id !== id);
     this.say(id, text);
+  }
+
+  /** Do something with a schedule. */
+  async schedule(name: string, command: ScheduleCommand): Promise<void> {
+    const id = `schedule ${name}`;
+    this.say(id, SCHEDULING[command.verb]);
+    try {
+      const told = await this.api.post<Schedule>(`${pathOf(name)}/commands`, command);
+      this.sessions.schedules = this.sessions.schedules.map((one) => (one.name === name ? told : one));
+      this.say(id, "");
+    } catch (error) {
+      this.say(id, words(error));
+    }
+  }
+
+  /** Delete a schedule, as it stands now. */
+  async unschedule(name: string): Promise<void> {
+    const said = await this.api.delete(pathOf(name), { "If-Match": "*" }).then(() => "", words);
+    if (said === "") this.sessions.schedules = this.sessions.schedules.filter((one) => one.name !== name);
+    this.say(`schedule ${name}`, said);
   }
 
   say(id: string, text: string): void {

@@ -64,6 +64,7 @@ describe("the form", () => {
     const form = new NewBatch(made.api, finish);
     document.body.append(form.node);
     form.offer(root);
+    made.asked.length = 0; // what is offered: templates and channels
     const find = <T extends HTMLElement>(selector: string): T => form.node.querySelector<T>(selector)!;
     const type = async (text: string): Promise<void> => {
       find<HTMLTextAreaElement>("textarea").value = text;
@@ -92,6 +93,56 @@ describe("the form", () => {
     expect(find(".ib-quoted tbody").textContent).toBe("batch$0.422.5 s1 d 00 h1 m 00 s");
     expect(find(".ib-quoted thead").textContent).toBe("laneusdlowhightime");
     expect(button().disabled).toBe(false);
+  });
+
+  it("offers the user's own templates first, and says nothing that they say", async () => {
+    const own = { name: "night", kind: "own", based_on: "refresh", description: "the old ones", can: ["edit", "submit"], changed: null, error: "" };
+    const code = { ...own, name: "mine", based_on: "session", can: ["edit"] };
+    const { choose, find, asked } = open({ "GET /templates": { items: [own, code] } });
+    await vi.advanceTimersByTimeAsync(0);
+    expect([...find("optgroup").children].map(({ textContent }) => textContent)).toEqual(["night: the old ones"]);
+    await choose("night");
+    expect(JSON.parse(String(asked.at(-1)!.init.body))).toEqual({ template: "night", params: {} });
+  });
+
+  it("saves what is chosen as a template, and writes over none", async () => {
+    const { type, find, asked, table } = open({ "PUT /templates/foxes": {} });
+    const keep = [...document.querySelectorAll<HTMLButtonElement>("button")].find((button) => button.textContent === "Save as template")!;
+    await type("A fox");
+    keep.click();
+    expect(find(".ib-wrong span").textContent).toContain("needs a name");
+    find<HTMLInputElement>("input").value = "foxes";
+    await type("A fox");
+    keep.click();
+    await vi.advanceTimersByTimeAsync(0);
+    const put = asked.find(({ init }) => init.method === "PUT")!;
+    expect([put.path, (put.init.headers as Record<string, string>)["If-None-Match"]]).toEqual(["/templates/foxes", "*"]);
+    expect(JSON.parse(String(put.init.body))).toMatchObject({ based_on: "text", priority: "medium", params: { lane: "batch" } });
+    table["PUT /templates/foxes"] = () => Response.json({ message: "there" }, { status: 412 });
+    keep.click();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(find(".ib-wrong span").textContent).toContain("There is a template foxes already");
+  });
+
+  it("schedules what is repeated, and shows when it comes", async () => {
+    const made = { next: ["2126-12-01T22:00:00", "2126-12-02T22:00:00"] };
+    const { type, submit, find, asked, button } = open({ "PUT /schedules/foxes": made, "GET /channels": { items: [{ name: "team", kind: "mail", usable: true }] } });
+    await vi.advanceTimersByTimeAsync(0);
+    const [start] = find(".ib-occasion").querySelectorAll("input");
+    const [repeat, tell] = find(".ib-occasion").querySelectorAll("select");
+    find<HTMLInputElement>("input").value = "foxes";
+    start!.value = "22:00";
+    repeat!.value = "1d";
+    tell!.value = "team";
+    await type("A fox");
+    expect(button().textContent).toBe("Schedule");
+    expect(find(".ib-occasion").textContent).toContain("Next: 1 Dec 2126 22:00, 2 Dec 2126 22:00");
+    await submit();
+    const put = asked.filter(({ init }) => init.method === "PUT").at(-1)!;
+    expect(put.path).toBe("/schedules/foxes");
+    expect(JSON.parse(String(put.init.body))).toMatchObject({ every: "1d", at: "22:00", misfire: "run", submission: { template: "text", requests: ["A fox"], notify: "team" } });
+    expect(JSON.parse(String(put.init.body)).submission.name).toBeUndefined();
+    expect(asked.some(({ path, init }) => path === "/submissions" && init.method === "POST")).toBe(false);
   });
 
   it("counts in the words of what is submitted", () => {

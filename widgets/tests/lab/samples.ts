@@ -3,7 +3,7 @@ import { vi } from "vitest";
 import { Api } from "../../lab/src/api";
 import { Sessions } from "../../lab/src/sessions";
 import { Verbs } from "../../lab/src/verbs";
-import type { Change, Root, SessionItem, Submission } from "../../src/wire";
+import type { Change, Root, Schedule, SessionItem, Submission } from "../../src/wire";
 import { counts } from "../samples";
 
 export function item(id: string, changes: Partial<SessionItem> = {}): SessionItem {
@@ -63,6 +63,30 @@ export function queued(id: string, changes: Partial<Submission> = {}): Submissio
     session: null,
     links: {},
     waits_for: 1,
+    ...changes,
+  };
+}
+
+export function schedule(name: string, changes: Partial<Schedule> = {}): Schedule {
+  return {
+    every: "1d",
+    at: "22:00",
+    cron: null,
+    zone: "Europe/Berlin",
+    start_at: null,
+    until: null,
+    misfire: "run",
+    grace: "",
+    paused: false,
+    name,
+    submission: { template: "refresh" },
+    state: "waiting",
+    question: "",
+    next: ["2126-12-01T22:00:00"],
+    last: null,
+    note: "",
+    created: "2026-11-30T10:00:00Z",
+    links: {},
     ...changes,
   };
 }

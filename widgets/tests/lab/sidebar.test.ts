@@ -1,12 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { waitWords } from "../../lab/src/queued";
+import { nextWords, ruleWords } from "../../lab/src/scheduled";
 import { Sidebar } from "../../lab/src/sidebar";
 import { isTold } from "../../lab/src/told";
 import { counts } from "../samples";
-import { batch, change, item, past, queued, root } from "./samples";
+import { batch, change, item, past, queued, root, schedule } from "./samples";
 
 const EVIL = "<img src=x onerror=alert(1)>";
-const HOOKS = ["open", "press", "notebook", "download", "interrupt", "shutDown", "withdraw", "create", "refresh", "reload"] as const;
+const HOOKS = ["open", "press", "notebook", "download", "interrupt", "shutDown", "withdraw", "schedule", "unschedule", "openRun", "create", "refresh", "reload"] as const;
 
 function open(items = [item("a")], more: { next?: string | null; unread?: string[]; table?: Parameters<typeof batch>[0] } = {}) {
   const made = batch(more.table);
@@ -93,6 +94,57 @@ describe("the side bar", () => {
     const at = new Date("2026-11-30T14:03:00").toISOString();
     expect(waitWords(queued("a", { start_at: at }), now)).toBe("begins at 14:03");
     expect(waitWords(queued("a", { start_at: "2020-01-01T00:00:00Z", waits_for: 0 }), now)).toBe("begins in a moment");
+  });
+
+  it("lists schedules: what, when next, how the last one ended, and what is asked", () => {
+    const { sessions, words, button, hooks, render } = open([]);
+    const last = { at: "2025-11-29T22:00:00", submission: "s7", name: "night 2025-11-29 22:00", state: "FAILED" as const };
+    sessions.schedules = [
+      schedule("old", { state: "ended", next: [] }),
+      schedule("night", { last }),
+      schedule("asks", { state: "asking", question: "2 times passed: run one now?", next: ["2125-01-01T22:00:00"], cron: "0 22 * * 1", every: null, at: null }),
+      schedule("held", { state: "paused", paused: true, next: ["2127-01-01T22:00:00"] }),
+    ];
+    render();
+    expect(words("h3.ib-section")).toContain("Scheduled 4");
+    expect(words(".ib-in-queue .ib-subject")).toEqual(["asks", "night", "held", "old"]);
+    expect(words(".ib-in-queue .ib-of").slice(0, 2)).toEqual(["Library refresh, by 0 22 * * 1", "Library refresh, every day at 22:00"]);
+    expect(words(".ib-in-queue .ib-left")).toEqual(["waits for an answer", "next 1 Dec 2126 22:00", "paused", "ended"]);
+    expect(words(".ib-linked")).toEqual(["last: failed, 29 Nov 2025 22:00"]);
+    button("last: failed, 29 Nov 2025 22:00").click();
+    expect(hooks.openRun).toHaveBeenCalledWith("s7");
+    expect(words(".ib-question")).toEqual(["2 times passed: run one now?"]);
+    button("Skip it").click();
+    expect(hooks.schedule).toHaveBeenCalledWith("asks", "answer", "skip");
+    button("Resume held").click();
+    expect(hooks.schedule).toHaveBeenCalledWith("held", "resume");
+    button("Run night now").click();
+    expect(hooks.schedule).toHaveBeenCalledWith("night", "run_now");
+    button("Delete night").click();
+    expect(hooks.unschedule).toHaveBeenCalledWith(sessions.schedules.find(({ name }) => name === "night"));
+    sessions.search({ name: "", state: "running" });
+    render();
+    expect(words(".ib-in-queue")).toEqual([]);
+  });
+
+  it("says when a schedule comes next", () => {
+    const now = new Date(2026, 10, 30, 12);
+    const at = (day: number): string => new Date(2026, 10, day, 22).toISOString();
+    expect([30, 31, 32].map((day) => nextWords({ state: "waiting", next: [at(day)] }, now))).toEqual(["next 22:00", "next tomorrow 22:00", "next 2 Dec 22:00"]);
+    expect(ruleWords({ every: "6h", at: null, cron: null })).toBe("every 6h");
+  });
+
+  it("pauses and deletes a schedule, and says why it cannot", async () => {
+    const { sessions, verbs, table, asked } = open([], { table: { "POST /schedules/a%20b/commands": schedule("a b", { state: "paused", paused: true }) } });
+    sessions.schedules = [schedule("a b")];
+    await verbs.schedule("a b", { verb: "pause" });
+    expect(sessions.schedules[0]!.state).toBe("paused");
+    await verbs.unschedule("a b");
+    expect(verbs.saidOf("schedule a b")).toBe("there is no such session");
+    table["DELETE /schedules/a%20b"] = () => new Response(null, { status: 204 });
+    await verbs.unschedule("a b");
+    expect(sessions.schedules).toEqual([]);
+    expect((asked.at(-1)!.init.headers as Record<string, string>)["If-Match"]).toBe("*");
   });
 
   it("takes a cancelled one out of the queue, and says why one cannot be cancelled", async () => {
