@@ -34,6 +34,13 @@ def finish():
     delivery.deliverer.finish(20.0)
 
 
+def wait_for(condition):
+    until_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
 def sql(journal, command, *values):
     with contextlib.closing(sqlite3.connect(journal)) as database, database:
         return database.execute(command, values).fetchall()
@@ -341,6 +348,28 @@ def test_a_process_that_lacks_the_extra_leaves_the_message_to_others(live, hook,
     monkeypatch.setattr(addresses, "find_spec", lambda name: None)
     assert notify.deliver(session.journal) == 0
     assert notify.outbox(session.journal)["attempts"].tolist() == [0]
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(live, hook, journal, monkeypatch):
+    """Those of other channels arrive meanwhile, also what becomes due later."""
+    hook.add("well")
+    hook.add("hangs")
+    let_go, send = threading.Event(), delivery.webhook.send
+
+    def hang(channel, parcel):
+        if channel.name == "hangs":
+            assert let_go.wait(20)
+        send(channel, parcel)
+
+    monkeypatch.setattr(delivery.webhook, "send", hang)
+    live(double, [1], name="first", notify=["hangs", "well"]).run()
+    wait_for(lambda: len(hook.requests) == 1)
+    live(double, [1], name="second", notify="well").run()
+    wait_for(lambda: len(hook.requests) == 2)
+    let_go.set()
+    finish()
+    assert len(hook.requests) == 3
+    assert notify.outbox(journal)["state"].tolist() == ["sent"] * 3
 
 
 def test_what_is_forgotten_before_it_was_sent_is_told_all_the_same(live, hook, monkeypatch):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import queue
 import re
 import sqlite3
 import tempfile
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXIT_S = 5.0  # how long a script's end waits for what is being sent
+AT_ONCE = 8  # messages that are sent at the same time
+LOOK_S = 0.2  # between two looks at what became due, while some are being sent
 LONGEST_REST_S = 300.0  # clocks are set, and machines sleep
 AGAIN_S = 5.0  # until a journal is looked at again that could not be
 RESULTS = 200_000  # items: of more, no results are attached
@@ -159,6 +162,7 @@ class Round:
         self.next_s: float | None = None
         self.is_awaited = False
         self._path, self._save, self._is_for_all = path, save, is_for_all
+        self._ended: queue.SimpleQueue[bool | JournalError] = queue.SimpleQueue()
 
     def run(self) -> Round:
         """Send what is due.
@@ -173,8 +177,7 @@ class Round:
         if self.next_s is None or self.next_s > time.time():
             return self
         skipped = _skipped()
-        while (message := self._claimed(skipped)) is not None:
-            self._handle(message)
+        self._send_all(skipped)
         self.next_s = history.look(self._path, lambda database, _: rows.next_s(database, skipped))
         return self
 
@@ -185,10 +188,44 @@ class Round:
         left = rows.find_interrupted(database, time.time()) if self.is_awaited else []
         return left, rows.next_s(database)
 
+    def _send_all(self, skipped: list[str]) -> None:
+        """Send what is due, several at a time, and what becomes due meanwhile: one that hangs holds no other up.
+
+        Raises:
+            JournalError: The journal cannot be read or written.
+        """
+        under_way = 0
+        while True:
+            message = self._claimed(skipped) if under_way < AT_ONCE else None
+            if message is not None:
+                under_way += 1
+                threading.Thread(target=self._handle, args=(message,), name="ipybatch-message", daemon=True).start()
+                continue
+            if not under_way:
+                return
+            with suppress(queue.Empty):
+                ended = self._ended.get(timeout=LOOK_S)
+                under_way -= 1
+                if isinstance(ended, JournalError):
+                    raise ended
+                self.sent += ended
+
     def _claimed(self, skipped: list[str]) -> Message | None:
         return history.jot(self._path, lambda database: rows.claim(database, time.time(), skipped))
 
     def _handle(self, message: Message) -> None:
+        """Send a message, and tell whether it was sent, or why nothing can be told of it."""
+        ended: bool | JournalError = False
+        try:
+            ended = self._send_one(message)
+        except JournalError as error:
+            ended = error
+        except Exception:  # others are sent all the same
+            _log.exception("what became of a message cannot be recorded")
+        finally:
+            self._ended.put(ended)
+
+    def _send_one(self, message: Message) -> bool:
         error, wait_s = "", 0.0
         try:
             channel = addresses.load(message.channel)
@@ -203,11 +240,11 @@ class Round:
             error = describe(failure)
         now_s = time.time()
         state = history.jot(self._path, lambda database: rows.settle(database, message, now_s, error, wait_s=wait_s))
-        self.sent += state == "sent"
         if state == "given up":
             _log.warning("session %r: %s", message.notice.name, rows.given_up(message, error))
         elif error:
             _log.info("session %r: channel %r was not told: %s", message.notice.name, message.channel, error)
+        return state == "sent"
 
     def _parcel(self, message: Message, channel: Channel, stack: ExitStack) -> Parcel:
         if channel.kind == WEBHOOK:
