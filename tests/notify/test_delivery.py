@@ -372,6 +372,100 @@ def test_a_receiver_that_hangs_holds_up_no_other(live, hook, journal, monkeypatc
     assert notify.outbox(journal)["state"].tolist() == ["sent"] * 3
 
 
+def hang(monkeypatch, channels):
+    """Let sending to some channels wait until the event that is returned is set."""
+    let_go, send = threading.Event(), delivery.webhook.send
+
+    def wait(channel, parcel):
+        if channel.name in channels:
+            assert let_go.wait(20)
+        send(channel, parcel)
+
+    monkeypatch.setattr(delivery.webhook, "send", wait)
+    return let_go
+
+
+def test_many_messages_to_a_receiver_that_hangs_hold_up_no_other(live, hook, journal, monkeypatch):
+    """More than are sent at the same time."""
+    hook.add("hangs")
+    monkeypatch.setattr(delivery.Deliverer, "wake", lambda self, path: None)
+    for number in range(delivery.AT_ONCE + 1):
+        live(double, [1], name=f"{number}", notify="hangs").run()
+    live(double, [1], name="well", notify="hook").run()
+    let_go = hang(monkeypatch, ["hangs"])
+    round_ = delivery.Round(journal)
+    sending = threading.Thread(target=round_.run)
+    sending.start()
+    wait_for(lambda: len(hook.requests) == 1)
+    assert hook.requests[0].told["session"]["name"] == "well"
+    let_go.set()
+    sending.join(20)
+    assert round_.sent == delivery.AT_ONCE + 2
+
+
+def test_a_channel_that_fails_is_left_alone_until_the_next_look(live, hook, journal, monkeypatch):
+    monkeypatch.setattr(delivery.Deliverer, "wake", lambda self, path: None)
+    monkeypatch.setattr(delivery, "TO_ONE", 1)
+    for number in range(4):
+        live(double, [1], name=f"{number}", notify="hook").run()
+    hook.answers = [(500, {})]
+    assert notify.deliver(journal) == 0
+    assert len(hook.requests) == 1
+    assert notify.deliver(journal) == 3
+
+
+def test_what_outlasts_its_lease_holds_up_no_other_journal(live, hook, journal, monkeypatch):
+    """Such as an answer that goes on and on: no look waits for it longer."""
+    monkeypatch.setattr(delivery.Deliverer, "wake", lambda self, path: None)
+    live(double, [1], notify="hook").run()
+    let_go = hang(monkeypatch, ["hook"])
+    monkeypatch.setattr(rows, "LEASE_S", 0.0)
+    assert notify.deliver(journal) == 0
+    assert notify.outbox(journal)[["state", "attempts"]].values.tolist() == [["waiting", 1]]
+    let_go.set()
+    wait_for(lambda: notify.outbox(journal)["state"].tolist() == ["sent"])
+
+
+def test_a_message_is_sent_where_no_thread_can_begin(live, hook, journal, monkeypatch):
+    """As in Python 3.12 while a script ends."""
+    monkeypatch.setattr(delivery.Deliverer, "wake", lambda self, path: None)
+    live(double, [1], notify="hook").run()
+
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name != "ipybatch-message":
+            return start(thread)
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert notify.deliver(journal) == 1
+    assert len(hook.requests) == 1
+
+
+def test_what_kills_whoever_sends_it_is_given_up_and_noted(live, hook):
+    session = live(double, [1], notify="hook")
+    session.run()
+    finish()
+    died = "UPDATE outbox SET state = 'waiting', due_s = 0, attempts = ?, owner = ?, beat_s = ?"
+    sql(session.journal, died, rows.MOST - 1, DEAD, time.time())
+    assert notify.deliver(session.journal) == 1
+    sql(session.journal, died, rows.MOST, DEAD, time.time())
+    assert notify.deliver(session.journal) == 0
+    assert notify.outbox(session.journal)["state"].tolist() == ["given up"]
+    notes = BatchSession.open("wishlist", journal=session.journal).notes
+    assert any("given up after 8 attempts (no attempt came to an end)" in note for note in notes)
+
+
+def test_a_clock_that_was_set_back_keeps_no_message(live, hook):
+    session = live(double, [1], notify="hook")
+    session.run()
+    finish()
+    ahead = "UPDATE outbox SET state = 'waiting', owner = ?, beat_s = ?"
+    sql(session.journal, ahead, f"{lease._HOST}/{os.getppid()}/other", time.time() + 86400)
+    assert notify.deliver(session.journal) == 1
+
+
 def test_what_is_forgotten_before_it_was_sent_is_told_all_the_same(live, hook, monkeypatch):
     monkeypatch.setattr(delivery.Deliverer, "wake", lambda self, path: None)
     session = live(double, [1], notify="hook")

@@ -21,6 +21,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 EXIT_S = 5.0  # how long a script's end waits for what is being sent
 AT_ONCE = 8  # messages that are sent at the same time
+TO_ONE = 2  # of them to one channel
 LOOK_S = 0.2  # between two looks at what became due, while some are being sent
 LONGEST_REST_S = 300.0  # clocks are set, and machines sleep
 AGAIN_S = 5.0  # until a journal is looked at again that could not be
@@ -162,7 +164,7 @@ class Round:
         self.next_s: float | None = None
         self.is_awaited = False
         self._path, self._save, self._is_for_all = path, save, is_for_all
-        self._ended: queue.SimpleQueue[bool | JournalError] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[Message, bool | JournalError]] = queue.SimpleQueue()
 
     def run(self) -> Round:
         """Send what is due.
@@ -194,21 +196,35 @@ class Round:
         Raises:
             JournalError: The journal cannot be read or written.
         """
-        under_way = 0
+        under_way: dict[int, tuple[str, float]] = {}  # by number: the channel, and when its lease is over
+        resting: set[str] = set()  # channels that just failed: the rest of theirs comes in the next round
         while True:
-            message = self._claimed(skipped) if under_way < AT_ONCE else None
+            late = {number for number, (_, until_s) in under_way.items() if time.monotonic() >= until_s}
+            resting |= {under_way.pop(number)[0] for number in late}  # left to itself: other journals are waiting
+            counts = Counter(channel for channel, _ in under_way.values())
+            full = [channel for channel, count in counts.items() if count >= TO_ONE]
+            message = self._claimed([*skipped, *resting, *full]) if len(under_way) < AT_ONCE else None
             if message is not None:
-                under_way += 1
-                threading.Thread(target=self._handle, args=(message,), name="ipybatch-message", daemon=True).start()
+                under_way[message.number] = message.channel, time.monotonic() + rows.LEASE_S
+                self._begin(message)
                 continue
             if not under_way:
                 return
             with suppress(queue.Empty):
-                ended = self._ended.get(timeout=LOOK_S)
-                under_way -= 1
-                if isinstance(ended, JournalError):
-                    raise ended
-                self.sent += ended
+                ended, is_sent = self._ended.get(timeout=LOOK_S)
+                under_way.pop(ended.number, None)
+                if isinstance(is_sent, JournalError):
+                    raise is_sent
+                self.sent += is_sent
+                if not is_sent:
+                    resting.add(ended.channel)
+
+    def _begin(self, message: Message) -> None:
+        sending = threading.Thread(target=self._handle, args=(message,), name="ipybatch-message", daemon=True)
+        try:
+            sending.start()
+        except RuntimeError:  # a script ends: Python 3.12 begins no thread then, and this one is there
+            self._handle(message)
 
     def _claimed(self, skipped: list[str]) -> Message | None:
         return history.jot(self._path, lambda database: rows.claim(database, time.time(), skipped))
@@ -223,7 +239,7 @@ class Round:
         except Exception:  # others are sent all the same
             _log.exception("what became of a message cannot be recorded")
         finally:
-            self._ended.put(ended)
+            self._ended.put((message, ended))
 
     def _send_one(self, message: Message) -> bool:
         error, wait_s = "", 0.0

@@ -4,7 +4,7 @@ Rule: a message is on record in the commit of what it tells, or that did not
 happen; and it is sent at least once, by one process at a time.
 
     `put`      within the transaction of a state change, once for each (run, epoch, kind, detail, channel)
-    `claim`    whoever delivers: one that is due, and that no living process is sending; an attempt more
+    `claim`    whoever delivers: one that is due, and that no living process is sending; an attempt more, of `MOST`
     `settle`   sent; or to be tried again later, with a growing wait; or given up after `MOST` attempts
     `drop`     what it was to tell is not so any more
 
@@ -151,8 +151,7 @@ def next_s(database: sqlite3.Connection, skipped: Collection[str] = ()) -> float
     Args:
         skipped: Channels that this process cannot send to.
     """
-    rest = f" AND channel NOT IN ({', '.join('?' * len(skipped))})" if skipped else ""
-    asked = f"SELECT min(due_s) FROM outbox WHERE state = 'waiting'{rest}"  # noqa: S608  # a constant
+    asked = f"SELECT min(due_s) FROM outbox WHERE state = 'waiting'{_but(skipped)}"  # noqa: S608  # a constant
     (due_s,) = database.execute(asked, tuple(skipped)).fetchone()
     return None if due_s is None else float(due_s)
 
@@ -163,27 +162,46 @@ def claim(database: sqlite3.Connection, now_s: float, skipped: Collection[str] =
     Args:
         skipped: As of `next_s`.
     """
-    due = "state = 'waiting' AND due_s <= ? ORDER BY due_s, number"
+    due = f"state = 'waiting' AND due_s <= ?{_but(skipped)} ORDER BY due_s, number"
     asked = f"SELECT {_COLUMNS}, owner, beat_s FROM outbox WHERE {due}"  # noqa: S608  # constants
-    for *values, owner, beat_s in database.execute(asked, (now_s,)).fetchall():
+    useless: list[tuple[int, Message | None]] = []
+    taken = None
+    for *values, owner, beat_s in database.execute(asked, (now_s, *skipped)):  # one by one: thousands may be due
         message = _read(values)
         if message is None:
-            unread = "UPDATE outbox SET state = 'given up', ended_s = ?, error = 'it cannot be read' WHERE number = ?"
-            database.execute(unread, (now_s, values[0]))
+            useless.append((values[0], None))
+        elif owner is not None and _is_sending(owner, beat_s, now_s):
             continue
-        if message.channel in skipped or (owner is not None and _is_sending(owner, beat_s, now_s)):
-            continue
-        database.execute(
-            "UPDATE outbox SET owner = ?, beat_s = ?, attempts = attempts + 1 WHERE number = ?",
-            (lease.me(), now_s, message.number),
-        )
-        return msgspec.structs.replace(message, attempts=message.attempts + 1)
-    return None
+        elif message.attempts >= MOST:
+            useless.append((message.number, message))
+        else:
+            taken = message
+            break
+    for number, message in useless:
+        error = "it cannot be read" if message is None else "no attempt came to an end"
+        give_up = "UPDATE outbox SET state = 'given up', ended_s = ?, error = ?, owner = NULL WHERE number = ?"
+        database.execute(give_up, (now_s, error, number))
+        if message is not None:
+            _note(database, message.run, given_up(message, error))
+    if taken is None:
+        return None
+    database.execute(
+        "UPDATE outbox SET owner = ?, beat_s = ?, attempts = attempts + 1 WHERE number = ?",
+        (lease.me(), now_s, taken.number),
+    )
+    return msgspec.structs.replace(taken, attempts=taken.attempts + 1)
+
+
+def _but(skipped: Collection[str]) -> str:
+    return f" AND channel NOT IN ({', '.join('?' * len(skipped))})" if skipped else ""
 
 
 def _is_sending(owner: str, beat_s: float, now_s: float) -> bool:
-    """Say whether a process may be sending just now: one of this machine that is gone is not."""
-    return now_s - beat_s < LEASE_S and (owner == lease.me() or lease.may_live(owner))
+    """Say whether a process may be sending just now: one of this machine that is gone is not.
+
+    A beat from far ahead is as old as one from long ago: the clock was set back since.
+    """
+    return abs(now_s - beat_s) < LEASE_S and (owner == lease.me() or lease.may_live(owner))
 
 
 def settle(
