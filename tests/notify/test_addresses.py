@@ -150,6 +150,54 @@ def test_an_address_in_the_keyring_is_not_in_the_file(config, monkeypatch):
     assert store.kept == {}
 
 
+class Locked(Keyring):
+    """A store that nobody has unlocked."""
+
+    def get_password(self, service, name):
+        raise RuntimeError(f"locked: {MAIL}")
+
+    set_password = delete_password = lambda self, *given: self.get_password(*given[:2])
+
+
+def test_a_keyring_that_is_locked_is_an_error_of_its_channel(monkeypatch):
+    """Before anything starts, and with none of its own text."""
+    monkeypatch.setitem(sys.modules, "keyring", Keyring())
+    monkeypatch.setattr(addresses, "find_spec", lambda name: True)
+    notify.add_channel("team-mail", MAIL, keyring=True)
+    monkeypatch.setitem(sys.modules, "keyring", Locked())
+    tries = [
+        lambda: channel_list.check_channels(["team-mail"]),
+        lambda: notify.add_channel("other", MAIL, keyring=True),
+        lambda: notify.remove_channel("team-mail"),
+    ]
+    for attempt in tries:
+        with pytest.raises(InputError, match=r"keyring cannot be used \(RuntimeError\): unlock it") as caught:
+            attempt()
+        assert "mailto" not in str(caught.value)
+    assert notify.channels() == {"team-mail": "mail"}
+
+
+@pytest.mark.parametrize("kept", ["{broken", '["a"]', ""])
+def test_what_is_no_address_in_the_keyring_is_told(monkeypatch, kept):
+    store = Keyring()
+    monkeypatch.setitem(sys.modules, "keyring", store)
+    notify.add_channel("team-mail", MAIL, keyring=True)
+    store.kept = dict.fromkeys(store.kept, kept)
+    with pytest.raises(InputError, match="no address in the system's keyring: add it again"):
+        addresses.load("team-mail")
+
+
+@pytest.mark.parametrize("url", ["//host/p\u00e4th", "//ex\u00e4mple.org/x", "//host/a b", "//host/a\nb", "//ho st/x"])
+def test_what_no_request_can_hold_is_refused_at_once(url):
+    with pytest.raises(InputError, match="spelt as it is sent"):
+        notify.add_channel("hook", f"json+https:{url}", secret=SECRET)
+
+
+def test_a_password_among_the_parameters_is_masked_by_itself():
+    notify.add_channel("team-mail", "mailto://example.org?user=ana&pass=qwzxv&to=boss@example.org")
+    assert mask("535 qwzxv refused") == "535 *** refused"
+
+
 def test_an_unknown_channel_is_told_with_those_that_are_near():
     notify.add_channel("team-mail", MAIL)
     with pytest.raises(InputError, match="did you mean 'team-mail'"):

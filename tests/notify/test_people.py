@@ -101,6 +101,16 @@ def test_a_mail_at_the_end_has_the_results(live, mail_server):
     assert lines[1].startswith("one,completed,1,")
 
 
+def test_a_name_that_looks_encoded_is_shown_as_it_is(live, mail_server):
+    """Mail programs would decode it, and show another name."""
+    notify.add_channel("team-mail", mail_server.url)
+    live(work, ["one"], name="=?utf-8?q?a=0D=0ABcc:_e@x?=", notify="team-mail").run()
+    finish()
+    ((recipients, mail),) = mail_server.mails
+    assert recipients == ["boss@example.org"]
+    assert mail["Subject"].startswith("= ?utf-8?q?a=0D=0ABcc:_e@x?= completed: 1/1")
+
+
 @pytest.mark.parametrize(("most_mb", "attached"), [(0, 0), (0.0001, 0), (1, 1)])
 def test_results_are_attached_below_a_size(live, mail_server, most_mb, attached):
     notify.add_channel("team-mail", mail_server.url)

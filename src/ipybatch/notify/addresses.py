@@ -17,7 +17,8 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://")
 _KINDS = {"json+https": WEBHOOK, "json+http": WEBHOOK, "mailto": MAIL, "mailtos": MAIL, "desktop": DESKTOP}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SENDABLE = re.compile(r"[!-~]+")
 _PLAIN_HOST = re.compile(r"[A-Za-z.-]*|[0-9.]+|\[?[0-9a-fA-F:]+\]?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+_PASSWORD = re.compile(r"(?i)pass|pwd|token|secret|key")  # in the name of a parameter
 _LONG, _LONGEST_WORD = 8, 20  # characters of a part that is masked wherever it turns up
 SERVICE = "ipybatch"  # in the keyring
 
@@ -77,11 +80,13 @@ def load(name: str, rows: Mapping[str, dict[str, Any]] | None = None) -> Channel
         raise unknown("channel", name, rows)
     told = rows[name]
     if told.get("keyring"):
-        kept = open_keyring().get_password(SERVICE, name)
-        if kept is None:
+        with _keyring_of(name) as store:
+            kept = store.get_password(SERVICE, name)
+        try:
+            told = msgspec.json.decode(kept or "", type=dict[str, Any])
+        except msgspec.DecodeError:
             msg = f"channel {name!r} has no address in the system's keyring: add it again"
-            raise InputError(msg)
-        told = msgspec.json.decode(kept)
+            raise InputError(msg) from None
     return checked(name, told.get("url"), str(told.get("secret", "")))
 
 
@@ -131,6 +136,9 @@ def _check_webhook(name: str, url: str, secret: str) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
+    if not _SENDABLE.fullmatch(url):
+        msg = f"url of channel {name!r} must be spelt as it is sent: a space as %20, other letters as %C3%A4 or xn--"
+        raise InputError(msg)
     if not host or parts.username is not None or parts.fragment:
         msg = f"url of channel {name!r} must be json+https://host/path, with no user and no fragment"
         raise InputError(msg)
@@ -156,6 +164,7 @@ def _register(url: str, secret: str) -> None:
     found += [part for part in (user, unquote(user)) if "@" in part or not part.isalpha()]
     if not _PLAIN_HOST.fullmatch(parts.netloc.partition(":")[0]) or "@" in parts.netloc:
         found.append(parts.netloc)
+    found += [value for key, value in parse_qsl(parts.query) if _PASSWORD.search(key)]
     texts = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query)), parts.fragment]
     pieces = [piece for text in texts for piece in re.split(r"[,;\s]", unquote(text)) if _is_telling(piece)]
     found += pieces
@@ -225,25 +234,44 @@ def write_rows(rows: Mapping[str, Mapping[str, Any]]) -> None:
     write_private(path(), tomli_w.dumps(dict(rows)))
 
 
-def open_keyring() -> Any:
-    """Return keyring.
+@contextmanager
+def _keyring_of(name: str) -> Iterator[Any]:
+    """Give keyring; whatever its hundred stores raise is told of the channel, without their texts.
 
     Raises:
+        InputError: It cannot be used just now.
         MissingExtra: It is not installed.
     """
     try:
         import keyring
     except ImportError:
         raise MissingExtra("notify") from None
-    return keyring
+    try:
+        yield keyring
+    except Exception as error:
+        what = f"channel {name!r}: the system's keyring cannot be used ({type(error).__name__})"
+        msg = f"{what}: unlock it, or add the channel again without keyring=True"
+        raise InputError(msg) from None
+
+
+def keep_in_keyring(name: str, told: Mapping[str, Any]) -> None:
+    """Keep an address in the system's own store.
+
+    Raises:
+        InputError: It is locked, or there is none.
+        MissingExtra: keyring is not installed.
+    """
+    with _keyring_of(name) as store:
+        store.set_password(SERVICE, name, msgspec.json.encode(told).decode())
 
 
 def forget_in_keyring(name: str) -> None:
     """Delete an address from the system's own store.
 
     Raises:
+        InputError: It is locked, or there is none.
         MissingExtra: keyring is not installed.
     """
-    store = open_keyring()
-    if store.get_password(SERVICE, name) is not None:
-        store.delete_password(SERVICE, name)
+    with _keyring_of(name) as store:
+        if store.get_password(SERVICE, name) is not None:
+            store.delete_password(SERVICE, name)

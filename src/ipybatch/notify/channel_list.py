@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.store.config_folder import writing
 from ipybatch.errors import InputError, MissingExtra
@@ -14,13 +12,12 @@ from ipybatch.notify import people
 from ipybatch.notify.addresses import (
     DESKTOP,
     NAME,
-    SERVICE,
     WEBHOOK,
     checked,
     forget_in_keyring,
+    keep_in_keyring,
     kind_of,
     load,
-    open_keyring,
     read_rows,
     unknown,
     why_not_here,
@@ -43,6 +40,7 @@ def add_channel(
 
     Raises:
         InputError: The name is taken or none, or the address is not what it must be; the message does not hold it.
+            Or the system's keyring is locked.
         MissingExtra: apprise or keyring is not installed.
         OSError: The file cannot be written.
     """
@@ -59,7 +57,7 @@ def add_channel(
             people.check_address(name, url)
         told: dict[str, Any] = {"url": url} | ({"secret": secret} if secret else {})
         if keyring:
-            open_keyring().set_password(SERVICE, name, msgspec.json.encode(told).decode())
+            keep_in_keyring(name, told)
             told = {"kind": channel.kind, "keyring": True}
         elif rows.get(name, {}).get("keyring"):
             forget_in_keyring(name)
@@ -70,7 +68,7 @@ def remove_channel(name: str) -> None:
     """Forget a channel, and its address.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: There is none of that name, or the system's keyring is locked.
         MissingExtra: Its address is in the system's keyring, and keyring is not installed.
         OSError: The file cannot be written.
     """

@@ -104,8 +104,10 @@ def _send(plugin: Any, channel: Channel, parcel: Parcel, said: list[str]) -> Non
     plugin.notify_format = NotifyFormat.TEXT  # a mail as HTML would run its lines together
     plugin.socket_read_timeout, plugin.socket_connect_timeout = READ_S, CONNECT_S
     kind = types.get(parcel.kind, NotifyType.WARNING)
+    # "=?" in a subject begins an encoded word (RFC 2047): a mail program would show what that decodes to.
+    title = parcel.title.replace("=?", "= ?") if channel.kind == MAIL else parcel.title
     try:
-        sent = plugin.notify(title=parcel.title, body=parcel.body, notify_type=kind, attach=attached)
+        sent = plugin.notify(title=title, body=parcel.body, notify_type=kind, attach=attached)
     except Exception as error:  # of a plugin: there are hundreds
         raise NotSent(channel.redact(describe(error))) from None
     if not sent:
