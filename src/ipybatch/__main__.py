@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime as dt
 import os
 import shlex
@@ -262,8 +261,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _submit(given: argparse.Namespace) -> int:
-    from ipybatch.server.options import DEFAULTS
-    from ipybatch.server.submission_order import to_order
+    from ipybatch.server.submission_order import to_order, without_server
     from ipybatch.server.submission_store import Submissions
     from ipybatch.server.wire import SubmissionRequest
 
@@ -273,8 +271,7 @@ def _submit(given: argparse.Namespace) -> int:
         requests=None if given.requests is None else _requests(given.requests),
         params=given.params,
     )
-    most = max(DEFAULTS.max_requests, len(request.requests or ()))  # what limits a request to a server is none here
-    order = to_order(request, dataclasses.replace(DEFAULTS, max_requests=most))
+    order = to_order(request, without_server(request))
     return _write(Submissions(given.journal).create(order).id)
 
 

@@ -86,6 +86,8 @@ class TestMaking:
             ({"requests": [object()]}, "cannot be recorded"),
             ({"misfire": "never"}, "misfire cannot be recorded: Invalid enum value 'never'"),
             ({"requests": []}, "requests must be a list of 1 to 20"),
+            ({"requests": 5}, "requests must be a list, got a int"),
+            ({"requests": ["half \ud800"]}, "cannot be recorded"),
         ],
     )
     def test_what_is_wrong_is_named(self, place, given, said):
@@ -115,6 +117,26 @@ def test_a_template_of_ones_own_is_read_each_time(place, monkeypatch):
     assert "was not submitted: template must be one of" in schedules.list()["note"][0]
 
 
+def test_a_schedule_says_when_not_its_template(place, monkeypatch):
+    """What is due starts now, also by a template that waits for a time of its own."""
+    monkeypatch.undo()
+    for name in ("JOURNAL", "CONFIG", "LIBRARY"):
+        monkeypatch.setenv(f"IPYBATCH_{name}", str(place / name))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place / "runtime"))
+    templates.save("mine", templates.Template(based_on="refresh", start_at="22:00", zone="UTC"))
+    schedules.add("hourly", "mine", requests=[440], every="1h")
+    schedules.run_now("hourly")
+    (row,) = Schedules().submissions.page(1)
+    assert row.start_at_s is None
+
+
+def test_what_limits_a_request_to_a_server_limits_none_from_python(place):
+    schedules.add("night", "words", **{**NIGHTLY, "requests": ["word"] * 500})
+    overdue()
+    (row,) = Schedules().submit_due()
+    assert row.requests == 500
+
+
 class TestAsking:
     def test_next_times_of_a_rule(self, place):
         found = schedules.next_times(cron="30 2 * * *", zone="Europe/Berlin", count=3)
@@ -122,6 +144,13 @@ class TestAsking:
         assert found == sorted(found)
         with pytest.raises(InputError, match="every or cron must say when"):
             schedules.next_times()
+        for given, field in (
+            ({"cron": 5}, "cron"),
+            ({"every": "1d", "at": 5}, "at"),
+            ({"every": "1d", "until": 5}, "until"),
+        ):
+            with pytest.raises(InputError, match=f"^{field} cannot be recorded: Expected `str"):
+                schedules.next_times(**given)
 
     def test_next_times_of_a_schedule(self, place):
         made = schedules.add("night", "words", **NIGHTLY)

@@ -126,6 +126,7 @@ class TestMaking:
             ({"until": "2026-12-01T13:00"}, "until"),
             ({"grace": "a while"}, "grace"),
             ({"every": "1d", "at": "26:00"}, "at"),
+            ({"every": "1d", "at": "٢٢:٠٠"}, "at"),  # noqa: RUF001
         ],
     )
     def test_what_is_wrong_is_named(self, desk, given, field):
@@ -351,6 +352,24 @@ class TestMissed:
         assert (desk.names(), desk.told().state) == ([], "waiting")
         assert desk.look("2026-12-02T22:00") == ["night 2026-12-02 22:00"]
 
+    @pytest.mark.parametrize("misfire", ["run", "skip"])
+    def test_a_change_of_what_to_do_is_an_answer(self, desk, misfire):
+        """Otherwise it would wait for ever, though it says now that it does not ask."""
+        desk.store.put("night", request(misfire="ask"))
+        desk.look("2026-12-02T08:00")
+        desk.store.put("night", request(misfire=misfire), before=desk.store.find("night"))
+        assert (desk.told().state, desk.told().question) == ("waiting", "")
+        assert desk.look() == (["night 2026-12-01 22:00"] if misfire == "run" else [])
+        assert desk.told().note.startswith("2026-12-01 22:00 was missed")
+        desk.end()
+        assert desk.look("2026-12-02T22:00") == ["night 2026-12-02 22:00"]
+
+    def test_a_change_of_something_else_still_asks(self, desk):
+        desk.store.put("night", request(misfire="ask"))
+        desk.look("2026-12-02T08:00")
+        desk.store.put("night", request("two", misfire="ask"), before=desk.store.find("night"))
+        assert desk.told().question == "2026-12-01 22:00 was missed: run once now, or skip?"
+
     def test_an_answer_without_a_question(self, desk):
         desk.store.put("night", request())
         for verb, answer in (("answer", "run"), ("answer", None), ("pause", "run")):
@@ -386,9 +405,12 @@ class TestCommands:
         desk.store.command("night", "run_now")
         assert desk.names()[1:] == ["night 2026-12-01 12:00:07"]
 
-    def test_one_that_is_not_there(self, desk):
+    @pytest.mark.parametrize("name", ["night", "half \ud800", 5, None])
+    def test_one_that_is_not_there(self, desk, name):
+        """What cannot be a name does not make the journal a damaged one."""
+        desk.store.put("day", request())
         with pytest.raises(NoSuchSchedule):
-            desk.store.command("night", "pause")
+            desk.store.command(name, "pause")
 
     def test_another_of_the_same_name_begins_anew(self, desk):
         desk.store.put("night", request())

@@ -7,9 +7,9 @@ import datetime as dt
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ipybatch.server.schedule_rows import Row
     from ipybatch.server.schedule_store import Schedules
 
+T = TypeVar("T", bound=ScheduleTiming)
 _ALL = 1 << 30
 _COLUMNS = ("name", "state", "when", "zone", "next", "last", "last_state", "question", "note", "template")
 
@@ -105,9 +106,11 @@ def add(
         BatchError: What is submitted cannot be, as its template tells it.
         JournalError: The journal cannot be written.
     """
-    if isinstance(requests, str | bytes | Mapping):
+    if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable | None):
         msg = f"requests must be a list, got a {type(requests).__name__}"
         raise InputError(msg)
+    from ipybatch.server.submission_order import without_server
+
     store = _store(journal)
     request = ScheduleRequest(
         submission=SubmissionRequest(
@@ -132,7 +135,8 @@ def add(
     if before is not None and not replace:
         msg = f"name must be a new one, got {name!r}: pass replace=True to change that schedule, or choose another name"
         raise InputError(msg)
-    return _told(store, store.put(name, _checked(request), before=before))
+    request = _checked(request)
+    return _told(store, store.put(name, request, without_server(request.submission), before))
 
 
 def list(journal: Path | str | None = None) -> pd.DataFrame:  # noqa: A001  # ipybatch.schedules.list()
@@ -182,7 +186,7 @@ def next_times(
         return _in_zone(row, next_times_of(row, time.time(), count))
     now_s = time.time()
     given = ScheduleTiming(every=every, at=at, cron=cron, zone=zone, start_at=_text(start_at), until=_text(until))
-    timing = read_timing(given, now_s)
+    timing = read_timing(_checked(given), now_s)
     its_zone = zone_of(timing.given.zone)
     times = itertools.islice(timing.recurrence.times(math.nextafter(now_s, math.inf)), count)
     return [dt.datetime.fromtimestamp(at_s, its_zone) for at_s in times]
@@ -279,15 +283,15 @@ def _found(store: Schedules, name: str) -> Row | None:
     return store.read(lambda database: schedule_rows.find(database, name), None)
 
 
-def _checked(request: ScheduleRequest) -> ScheduleRequest:
+def _checked(request: T) -> T:
     """Return a request whose fields are of the types that they must be, as one that came over HTTP.
 
     Raises:
         InputError: One is not, or cannot be written as JSON.
     """
     try:
-        return msgspec.json.decode(msgspec.json.encode(request), type=ScheduleRequest)
-    except (msgspec.MsgspecError, TypeError, OverflowError, RecursionError) as error:
+        return msgspec.json.decode(msgspec.json.encode(request), type=type(request))
+    except (msgspec.MsgspecError, TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
         said, _, where = str(error).partition(" - at ")
         msg = f"{where.strip('`').removeprefix('$').lstrip('.') or 'requests and params'} cannot be recorded: {said}"
         raise InputError(msg) from None

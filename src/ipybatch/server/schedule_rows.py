@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ipybatch.engine.data.masking import is_encodable
 from ipybatch.engine.store import history
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.server import submission_rows
@@ -107,7 +108,9 @@ def due(database: sqlite3.Connection, now_s: float) -> Iterator[Row]:
 
 
 def find(database: sqlite3.Connection, name: str) -> Row | None:
-    """Return a schedule by its name."""
+    """Return a schedule by its name; None for what no schedule can have as its name, too."""
+    if not isinstance(name, str) or not is_encodable(name):
+        return None
     return next(_read(database.execute(f"SELECT {_COLUMNS} FROM schedule WHERE name = ?", (name,))), None)  # noqa: S608
 
 

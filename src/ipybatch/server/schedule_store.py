@@ -28,6 +28,7 @@ from typing import TypeVar
 import msgspec
 
 from ipybatch.engine.data.masking import describe, mask
+from ipybatch.engine.data.plan import short
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.journal import open_journal, to_disk
 from ipybatch.errors import BatchError, InputError, JournalError
@@ -99,7 +100,7 @@ class Schedules:
         """
         found = self.read(lambda database: rows.find(database, name), None)
         if found is None:
-            msg = f"there is no schedule {name[:NAME_LENGTH]!r}"
+            msg = f"there is no schedule {short(name)}"
             raise NoSuchSchedule(msg)
         return found
 
@@ -160,7 +161,12 @@ class Schedules:
         if before is None:
             return made
         kept = ("number", "id", "created_s", "last_s", "submission", "note", "version")
-        asks = ("question_s", "question_from_s", "missed") if is_same else ()
+        asks: tuple[str, ...] = ()
+        if is_same and before.question_s is not None:
+            if request.misfire == "ask":
+                asks = ("question_s", "question_from_s", "missed")
+            elif goes_on:  # what it asked about is decided as it says now
+                made = msgspec.structs.replace(made, next_s=before.question_from_s)
         return msgspec.structs.replace(made, **{field: getattr(before, field) for field in (*kept, *asks)})
 
     def put(self, name: str, request: ScheduleRequest, options: Options = DEFAULTS, before: Row | None = None) -> Row:
@@ -370,7 +376,7 @@ class Schedules:
         )
         options = dataclasses.replace(DEFAULTS, account=row.account, max_requests=row.max_requests)
         try:
-            return to_order(request, options, idempotency=rows.key_of(row, at))
+            return to_order(request, options, idempotency=rows.key_of(row, at), at_once=True)
         except JournalError:
             raise
         except BatchError as error:
@@ -424,7 +430,7 @@ def _check_submission(request: SubmissionRequest, options: Options) -> None:
             msg = f"submission.{field} must be left out: {field} of the schedule says when"
             raise WrongField(f"submission.{field}", msg, value=value)
     try:
-        to_order(request, options)
+        to_order(request, options, at_once=True)
     except WrongField as error:
         error.field = f"submission.{error.field}"
         raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import msgspec
 
@@ -16,7 +17,7 @@ from ipybatch.engine.data.local_time import read_start, zone_of
 from ipybatch.errors import InputError
 from ipybatch.notify import channel_list
 from ipybatch.server.notify_request import to_notify
-from ipybatch.server.options import Options
+from ipybatch.server.options import DEFAULTS, Options
 from ipybatch.server.submission_rows import PRIORITIES, Order
 from ipybatch.server.templates import WrongField, find_template, resolve
 from ipybatch.server.wire import Quote, SubmissionRequest
@@ -35,8 +36,16 @@ def canonical(request: SubmissionRequest) -> tuple[bytes, str]:
     return body, hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-def to_order(request: SubmissionRequest, options: Options, *, idempotency: str = "") -> Order:
+def without_server(request: SubmissionRequest) -> Options:
+    """Return what holds where a user's own process asks: what limits a request to a server limits none there."""
+    return replace(DEFAULTS, max_requests=max(DEFAULTS.max_requests, len(request.requests or ())))
+
+
+def to_order(request: SubmissionRequest, options: Options, *, idempotency: str = "", at_once: bool = False) -> Order:
     """Return what is to be created for a request; block for seconds at most.
+
+    Args:
+        at_once: Whoever asks has waited for the time: a start that its template names counts for nothing.
 
     Raises:
         WrongField: A field is not what it must be; nothing was spent.
@@ -44,6 +53,8 @@ def to_order(request: SubmissionRequest, options: Options, *, idempotency: str =
     """
     _, digest = canonical(request)  # of what was asked: a template may have changed when it is asked once more
     label, request = request.template, resolve(request)
+    if at_once:
+        request = msgspec.structs.replace(request, start_at=None, zone=None)
     start_at_s = check_common(request)
     checked = find_template(request.template).check(request, options)
     return Order(

@@ -138,7 +138,7 @@ class TestNextS:
         at_s = next_s("22:00", unix_s(dt.date(2011, 12, 29), dt.time(23), apia), apia)
         assert wall(at_s, apia) == dt.datetime(2011, 12, 31, 22)  # a clock on the wall
 
-    @pytest.mark.parametrize("text", ["24:00", "7", "22:60", "10pm", ""])
+    @pytest.mark.parametrize("text", ["24:00", "7", "22:60", "10pm", "٢٢:٠٠", ""])  # noqa: RUF001
     def test_what_is_no_time_is_refused(self, text: str) -> None:
         """The message shows one."""
         with pytest.raises(InputError, match="time of day must be such as '22:00'"):

@@ -68,6 +68,11 @@ class TestHours:
         rule = Recurrence(every="12h", zone=BERLIN, anchor_s=at("2026-03-28T22:00"))
         assert times(rule, "2026-03-28T22:00", 2) == ["03-29 11:00+0200", "03-29 23:00+0200"]
 
+    def test_a_day_of_hours_is_no_day_of_the_calendar(self):
+        anchor_s = at("2026-10-24T22:00")
+        assert times(Recurrence(every="24h", zone=BERLIN, anchor_s=anchor_s), anchor_s, 1) == ["10-25 21:00+0100"]
+        assert times(Recurrence(every="1d", zone=BERLIN, anchor_s=anchor_s), anchor_s, 1) == ["10-25 22:00+0100"]
+
     def test_both_of_a_double_hour(self):
         rule = Recurrence(every="30m", zone=BERLIN, anchor_s=at("2026-10-25T00:00"))
         assert times(rule, "2026-10-25T02:00") == [
@@ -173,10 +178,12 @@ class TestRefusals:
             ({"every": "0m"}, "of at least 1 minutes"),
             ({"every": "90000d"}, "every must be a span"),
             ({"every": "6h", "at": "22:00"}, "at goes with every= of whole days"),
+            ({"every": "24h", "at": "22:00"}, "at goes with every= of whole days"),
             ({"cron": "0 0 * * *", "at": "22:00"}, "at goes with every="),
             ({"every": "1d", "at": "25:00"}, "at: a time of day must be such as '22:00'"),
             ({"cron": "0 22 * *"}, "five fields"),
             ({"cron": "0 0 22 * * *"}, "five fields"),
+            ({"cron": "@daily"}, "say every='1d'"),
             ({"cron": "0 25 * * *"}, "bad hour"),
             ({"cron": "0 0 31 2 *"}, "bad day-of-month"),
             ({"cron": "0 0 * 2 1#5", "zone": "Europe/Berlni"}, "did you mean 'Europe/Berlin'"),

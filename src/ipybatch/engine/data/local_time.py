@@ -26,8 +26,8 @@ _LAST_S = dt.datetime(9999, 1, 1, tzinfo=dt.UTC).timestamp()  # the hours after 
 _ALL_DAYS = frozenset(range(7))
 _NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _LONG_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_WALL_TIME = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?")
-_PART = re.compile(r"(?:([A-Za-z]+)(?:\s*-\s*([A-Za-z]+))?)?\s*(?:(\d{1,2}:\d\d)\s*-\s*(\d{1,2}:\d\d))?")
+_WALL_TIME = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?", re.ASCII)
+_PART = re.compile(r"(?:([A-Za-z]+)(?:\s*-\s*([A-Za-z]+))?)?\s*(?:(\d{1,2}:\d\d)\s*-\s*(\d{1,2}:\d\d))?", re.ASCII)
 _HOURS = "such as '01:00-07:00', '22:00-06:00' or 'Mon-Fri 20:00-07:00, Sat-Sun'"
 _START = "'22:00' (the next one), or a time to come in ISO 8601, such as 2030-01-31T22:00:00Z"
 

@@ -84,7 +84,9 @@ class Recurrence:
         if bool(self.every) == bool(self.cron):
             msg = f"every or cron must say when, and only one of them, got every={self.every!r}, cron={self.cron!r}"
             raise InputError(msg)
-        if self.at and (self.cron or read_span(self.every, "every") % _DAY_S):
+        if self.every:
+            read_span(self.every, "every")
+        if self.at and not _has_days(self.every):
             msg = f"at goes with every= of whole days, such as every='1d', got {self.every or self.cron!r}"
             raise InputError(msg)
         if self.at:
@@ -93,9 +95,7 @@ class Recurrence:
             except InputError as error:
                 msg = f"at: {error}"
                 raise InputError(msg) from None
-        if self.every:
-            read_span(self.every, "every")
-        else:
+        if self.cron:
             _check_cron(self.cron, zone)
 
     def next_s(self, after_s: float) -> float | None:
@@ -135,9 +135,14 @@ class Recurrence:
             return _by_cron(self.cron, after_s, zone)
         every_s = read_span(self.every, "every")
         anchor_s = self.anchor_s if self.start_s is None else self.start_s
-        if every_s % _DAY_S:
+        if not _has_days(self.every):
             return _by_seconds(anchor_s, every_s, after_s)
         return _by_days(anchor_s, round(every_s / _DAY_S), self.at, after_s, zone)
+
+
+def _has_days(every: str) -> bool:
+    """Say whether a span is of days of the calendar: "24h" is time that passes."""
+    return every.strip().endswith(("d", "w"))
 
 
 def _in_calendar(endless: Callable[[], Iterator[float]]) -> Iterator[float]:
@@ -172,14 +177,15 @@ def _by_cron(rule: str, after_s: float, zone: ZoneInfo) -> Iterator[float]:
 
 
 def _check_cron(rule: str, zone: ZoneInfo) -> None:
-    said = ""
+    if len(rule.split()) != 5:
+        hint = ": a word such as '@daily' is none; say every='1d'" if rule.lstrip().startswith("@") else ""
+        msg = f"cron must have {_CRON}, got {rule!r}{hint}"
+        raise InputError(msg)
     try:
         is_there = next(CronSim(rule, dt.datetime.fromtimestamp(0.0, zone)), None) is not None
     except CronSimError as error:
-        is_there, said = True, f" ({error})".lower()
-    if len(rule.split()) != 5 or said:
-        msg = f"cron must have {_CRON}, got {rule!r}{said}"
-        raise InputError(msg)
+        msg = f"cron must be a rule of {_CRON}, got {rule!r}: {str(error).lower()}"
+        raise InputError(msg) from None
     if not is_there:
         msg = f"cron must name a day that there is, got {rule!r}"
         raise InputError(msg)
