@@ -184,6 +184,15 @@ def test_kernel_that_does_not_answer(place, monkeypatch):
     assert (finding.verdict, "did not answer" in finding.told) == ("unknown", True)
 
 
+@pytest.mark.parametrize("given", ["python", f"python{sys.version_info.major}"])
+def test_a_kernel_of_an_environment_that_is_not_on_path(place, monkeypatch, given):
+    """Jupyter starts it with its own Python; whatever else has that name on PATH is not asked."""
+    monkeypatch.setenv("PATH", str(place / "bin"))
+    script(place / "bin" / "python", "echo 0.0.1")
+    finding = doctor._kernel("python3", {"argv": [given, "-m", "ipykernel_launcher"]}, is_default=True)
+    assert (finding.verdict, sys.executable in finding.told) == ("ok", True)
+
+
 def test_kernels_that_cannot_be_asked(place):
     kernel(place, "gone", place / "gone" / "python")
     kernel(place, "julia", "julia", language="julia")

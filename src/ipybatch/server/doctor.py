@@ -297,7 +297,10 @@ def _kernel(name: str, spec: Mapping[str, Any], *, is_default: bool) -> Finding:
     about = f"kernel {name}"
     if spec.get("language", "python").lower() != "python":
         return _ok(about, f"{spec.get('language')}: sessions run in Python kernels")
-    python = shutil.which(given := next(iter(spec.get("argv", ())), ""))
+    given = next(iter(spec.get("argv", ())), "")
+    # Jupyter starts these with its own Python, whatever PATH says.
+    own = {"python", f"python{sys.version_info.major}", f"python{sys.version_info.major}.{sys.version_info.minor}"}
+    python = sys.executable if given in own else shutil.which(given)
     if python is None:
         step = f"jupyter kernelspec remove {name}, or install its environment again"
         return _wrong(about, f"its Python {given!r} is not there", step)

@@ -27,7 +27,7 @@ const HINTS = {
 
 export class NewBatch {
   private readonly template = new Field(choice([]), "What");
-  private readonly name = new Field(entry("text", "automatic"), "Name", "The same name continues what it has recorded.");
+  private readonly name = new Field(entry("text", "automatic"), "Name");
   private readonly lines = new Field(Object.assign(h("textarea"), { rows: 7, spellcheck: false }), "Prompts", HINTS.prompts);
   private readonly from = new Field(entry("file"), "From a file", "Text or JSON lines; it fills the prompts.");
   private readonly image = new Field(entry("file"), "Picture", "Goes with every prompt; none is needed.");
@@ -177,7 +177,9 @@ export class NewBatch {
     draft.template = this.template.control.value;
     draft.base = this.bases.get(draft.template) ?? "";
     this.occasion.arrange();
-    text(this.label, this.occasion.isRepeated ? "Schedule" : "Submit");
+    const { isRepeated } = this.occasion;
+    text(this.label, isRepeated ? "Schedule" : "Submit");
+    this.name.say(isRepeated ? "Each time is a new run: this name, and when." : "The same name continues what it has recorded.");
     draft.name = this.name.control.value;
     draft.priority = this.priority.control.value as UrgencyWord;
     draft.lines = this.lines.control.value;
