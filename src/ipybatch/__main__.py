@@ -22,7 +22,7 @@ from ipybatch.engine.store.history import RecordedRun
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import BatchError, InputError
 from ipybatch.session import follower
-from ipybatch.session.session import BatchSession, save_results
+from ipybatch.session.session import BatchSession
 
 DONE, REFUSED, ASKED, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141  # 2 is argparse's
 
@@ -244,9 +244,8 @@ def _results(session: BatchSession, output: Path | None) -> int:
 
 
 def _notify(given: argparse.Namespace) -> int:
-    from ipybatch.notify import command_line, delivery
+    from ipybatch.notify import command_line
 
-    delivery.deliverer.save = save_results
     for line in command_line.execute(given):
         _write(line)
     return DONE

@@ -17,7 +17,7 @@ from ipybatch.engine.store import history, lease
 from ipybatch.engine.store import outbox as rows
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError
-from ipybatch.notify import addresses, delivery
+from ipybatch.notify import addresses, delivery, rests
 from tests.notify.receivers import SECRET, TOKEN
 
 DEAD = f"{lease._HOST}/4194304/dead"  # Linux gives no process this number
@@ -116,6 +116,7 @@ def test_what_is_refused_is_tried_again_later_and_longer_each_time(live, hook):
     ((due_s,),) = sql(session.journal, "SELECT due_s FROM outbox WHERE number = ?", number)
     assert due_s == pytest.approx(time.time() + 900, abs=5)
     sql(session.journal, "UPDATE outbox SET due_s = 0")
+    rests.end("hook")
     assert notify.deliver(session.journal) == 1
     assert len({request.headers["X-Ipybatch-Delivery"] for request in hook.requests}) == 1
     assert len(hook.requests) == 3

@@ -8,7 +8,7 @@ import pytest
 from ipybatch import notify
 from ipybatch.engine.data.notice import KINDS, Notify
 from ipybatch.engine.store import outbox as rows
-from ipybatch.notify import delivery, webhook
+from ipybatch.notify import delivery, rests, webhook
 from tests.notify.receivers import SECRET
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "notify.md").read_text(encoding="utf-8")
@@ -57,4 +57,5 @@ def test_its_figures_are_the_codes():
     assert f"in {usual.expiring_h:g} hours" in PAGE
     assert f"up to {delivery.EXIT_S:g} seconds" in PAGE
     assert f"within {webhook.TIMEOUT_S:g} seconds" in PAGE
+    assert f"up to {rests.LONGEST_S / 3600:g} hours" in PAGE
     assert f"{rows.MOST} times over {sum(rows.WAITS_S) / 3600:.0f} hours" in PAGE

@@ -5,6 +5,7 @@ import email
 import email.policy
 import logging
 import os
+import subprocess
 import sys
 import threading
 
@@ -118,6 +119,18 @@ def test_results_are_attached_below_a_size(live, mail_server, most_mb, attached)
     finish()
     ((_, mail),) = mail_server.mails
     assert len(attachments(mail)) == attached
+
+
+def test_a_process_without_sessions_attaches_them_too(live, mail_server, monkeypatch):
+    """Such as a script of the user's that delivers."""
+    notify.add_channel("team-mail", mail_server.url)
+    monkeypatch.setattr(delivery.Deliverer, "wake", lambda self, path: None)
+    session = live(work, ["one"], notify="team-mail")
+    session.run()
+    code = f"from ipybatch import notify; print(notify.deliver({str(session.journal)!r}))"
+    sent = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert sent == "1\n"
+    assert len(attachments(mail_server.mails[0][1])) == 1
 
 
 def test_what_went_on_since_is_not_attached(live, mail_server, monkeypatch):

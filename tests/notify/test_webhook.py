@@ -47,16 +47,3 @@ def test_whatever_stands_in_the_headers_is_refused(timestamp, signature):
     told = {"X-Ipybatch-Timestamp": timestamp, "X-Ipybatch-Signature": signature}
     assert not notify.verify(SECRET, told, b"{}")
     assert not notify.verify(SECRET, {}, b"{}")
-
-
-@pytest.mark.parametrize(
-    ("given", "wait_s"),
-    [("120", 120.0), ("999999", webhook.LONGEST_WAIT_S), ("soon", 0.0), ("", 0.0), ("-5", 0.0), ("²", 0.0)],
-)
-def test_how_long_a_receiver_wants_to_be_left_alone(given, wait_s):
-    assert webhook._wait_s({"Retry-After": given}) == wait_s
-
-
-def test_a_receivers_date_is_understood():
-    at = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 600))
-    assert 590 < webhook._wait_s({"Retry-After": at}) <= 600

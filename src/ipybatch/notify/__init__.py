@@ -8,6 +8,7 @@ channel_list   names of channels: made, listed, removed
 addresses      what is behind them, in the user's own file or the system's keyring
 texts          what people read
 webhook        what programs are sent: signed JSON with the session as the REST API has it
+rests          receivers that asked to be left alone, and until when
 people         mail, desktop and a hundred services, by apprise
 delivery       what is due is sent, from the session's process, a Jupyter server or the command line
 

@@ -8,7 +8,7 @@ from typing import Any
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.store.config_folder import writing
 from ipybatch.errors import InputError, MissingExtra
-from ipybatch.notify import people
+from ipybatch.notify import people, rests
 from ipybatch.notify.addresses import (
     DESKTOP,
     NAME,
@@ -62,6 +62,7 @@ def add_channel(
         elif rows.get(name, {}).get("keyring"):
             forget_in_keyring(name)
         write_rows({**rows, name: told})
+        rests.end(name)
 
 
 def remove_channel(name: str) -> None:
@@ -79,6 +80,7 @@ def remove_channel(name: str) -> None:
         if rows[name].get("keyring"):
             forget_in_keyring(name)
         write_rows({other: told for other, told in rows.items() if other != name})
+        rests.end(name)
 
 
 def channels() -> dict[str, str]:

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,10 +33,11 @@ from ipybatch.engine.data.notice import Notice
 from ipybatch.engine.store import history, registration
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import outbox as rows
-from ipybatch.engine.store.outbox import Message
+from ipybatch.engine.store.outbox import DeliveryState, Message
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import BatchError, InputError, JournalError
-from ipybatch.notify import addresses, channel_list, people, texts, webhook
+from ipybatch.jupyter import aliases
+from ipybatch.notify import addresses, channel_list, people, rests, texts, webhook
 from ipybatch.notify.addresses import MAIL, WEBHOOK, Channel
 from ipybatch.notify.parcel import NotSent, Parcel
 from ipybatch.notify.session_json import session_of
@@ -48,14 +49,14 @@ EXIT_S = 5.0  # how long a script's end waits for what is being sent
 AT_ONCE = 8  # messages that are sent at the same time
 TO_ONE = 2  # of them to one channel
 LOOK_S = 0.2  # between two looks at what became due, while some are being sent
-LONGEST_REST_S = 300.0  # clocks are set, and machines sleep
+LONGEST_REST_S = 300.0  # between two looks while something waits: clocks are set, machines sleep, and rests are ended
 AGAIN_S = 5.0  # until a journal is looked at again that could not be
+SETTLE_S = 1.0  # between two tries to record what was sent, where the journal cannot be written
 RESULTS = 200_000  # items: of more, no results are attached
 
 _log = logging.getLogger(__name__)
+_unrecorded: set[str] = set()  # ids of messages that this process sent, and of which no journal tells yet
 _ENDS = ("finished", "failed", "cancelled")
-
-SaveResults = Callable[[Path, str, Path], object]  # of a journal, a session's name, to a file
 
 
 def deliver(journal: str | Path | None = None) -> int:
@@ -74,10 +75,12 @@ def deliver(journal: str | Path | None = None) -> int:
     sent = 0
     for path in [Path(journal)] if journal is not None else _everywhere():
         try:
-            sent += Round(path, deliverer.save).run().sent
-        except JournalError:
+            sent += Round(path).run().sent
+        except JournalError as error:
             if journal is not None:
                 raise
+            if not isinstance(error, history.Gone):
+                _log.warning("%s", error)
     return sent
 
 
@@ -94,7 +97,8 @@ def outbox(journal: str | Path | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    found = read_messages(None if journal is None else Path(journal))
+    found, held = read_messages(None if journal is None else Path(journal)), rests.in_force()
+    due = [max(told.due_s, held.get(told.channel, 0.0)) if told.state == "waiting" else told.due_s for told in found]
     columns = {
         "at": pd.to_datetime([message.created_s for message in found], unit="s", utc=True).round("ms"),
         "session": [message.notice.name for message in found],
@@ -102,7 +106,7 @@ def outbox(journal: str | Path | None = None) -> pd.DataFrame:
         "channel": [message.channel for message in found],
         "state": [message.state for message in found],
         "attempts": [message.attempts for message in found],
-        "due": pd.to_datetime([message.due_s for message in found], unit="s", utc=True).round("ms"),
+        "due": pd.to_datetime(due, unit="s", utc=True).round("ms"),
         "error": [message.error for message in found],
         "id": [message.id for message in found],
     }
@@ -122,7 +126,7 @@ def read_messages(journal: Path | None) -> list[Message]:
 
 
 def test_channel(name: str) -> None:
-    """Send a message to a channel now, to see whether it arrives.
+    """Send a message to a channel now, to see whether it arrives; if so, its receiver is left alone no longer.
 
     Raises:
         InputError: There is no such channel, or it is not what it must be.
@@ -133,7 +137,14 @@ def test_channel(name: str) -> None:
     now_s = time.time()
     notice = Notice(kind="test", name="ipybatch", state="planned", at_s=now_s)
     id_ = f"test{os.urandom(10).hex()}"
-    _send(addresses.load(name), _parcel(id_, notice))
+    try:
+        _send(addresses.load(name), _parcel(id_, notice))
+    except NotSent as refusal:
+        if refusal.wait_s:
+            rests.begin(name, refusal.wait_s)
+        raise
+    with suppress(OSError):
+        rests.end(name)
 
 
 def _everywhere() -> Iterable[Path]:
@@ -150,7 +161,6 @@ class Round:
 
     Args:
         path: As it is asked for.
-        save: Writes the results of a session; None where nothing is attached.
         is_for_all: Whether sessions are looked for that other processes left.
 
     Attributes:
@@ -159,11 +169,11 @@ class Round:
         is_awaited: Whether a session has not ended that is to be told of.
     """
 
-    def __init__(self, path: Path, save: SaveResults | None = None, *, is_for_all: bool = True) -> None:
+    def __init__(self, path: Path, *, is_for_all: bool = True) -> None:
         self.sent = 0
         self.next_s: float | None = None
         self.is_awaited = False
-        self._path, self._save, self._is_for_all = path, save, is_for_all
+        self._path, self._is_for_all = path, is_for_all
         self._ended: queue.SimpleQueue[tuple[Message, bool | JournalError]] = queue.SimpleQueue()
 
     def run(self) -> Round:
@@ -179,8 +189,11 @@ class Round:
         if self.next_s is None or self.next_s > time.time():
             return self
         skipped = _skipped()
-        self._send_all(skipped)
-        self.next_s = history.look(self._path, lambda database, _: rows.next_s(database, skipped))
+        begun = self._send_all(skipped)
+        held = rests.in_force()
+        self.next_s = history.look(self._path, lambda database, _: rows.next_s(database, skipped, held))
+        if self.next_s is not None and not begun:  # another process is sending what is due
+            self.next_s = max(self.next_s, time.time() + AGAIN_S)
         return self
 
     def _look(self, database: sqlite3.Connection) -> tuple[list[int], float | None]:
@@ -188,28 +201,35 @@ class Round:
             return [], None
         self.is_awaited = self._is_for_all and rows.is_awaited(database)
         left = rows.find_interrupted(database, time.time()) if self.is_awaited else []
-        return left, rows.next_s(database)
+        return left, rows.next_s(database, rests=rests.in_force())
 
-    def _send_all(self, skipped: list[str]) -> None:
+    def _send_all(self, skipped: list[str]) -> int:
         """Send what is due, several at a time, and what becomes due meanwhile: one that hangs holds no other up.
+
+        Returns:
+            How many messages were tried.
 
         Raises:
             JournalError: The journal cannot be read or written.
         """
         under_way: dict[int, tuple[str, float]] = {}  # by number: the channel, and when its lease is over
         resting: set[str] = set()  # channels that just failed: the rest of theirs comes in the next round
+        begun = 0
         while True:
             late = {number for number, (_, until_s) in under_way.items() if time.monotonic() >= until_s}
             resting |= {under_way.pop(number)[0] for number in late}  # left to itself: other journals are waiting
             counts = Counter(channel for channel, _ in under_way.values())
             full = [channel for channel, count in counts.items() if count >= TO_ONE]
-            message = self._claimed([*skipped, *resting, *full]) if len(under_way) < AT_ONCE else None
+            message = (
+                self._claimed([*skipped, *rests.in_force(), *resting, *full]) if len(under_way) < AT_ONCE else None
+            )
             if message is not None:
                 under_way[message.number] = message.channel, time.monotonic() + rows.LEASE_S
+                begun += 1
                 self._begin(message)
                 continue
             if not under_way:
-                return
+                return begun
             with suppress(queue.Empty):
                 ended, is_sent = self._ended.get(timeout=LOOK_S)
                 under_way.pop(ended.number, None)
@@ -243,24 +263,51 @@ class Round:
 
     def _send_one(self, message: Message) -> bool:
         error, wait_s = "", 0.0
+        until_s = time.monotonic() + rows.LEASE_S
         try:
-            channel = addresses.load(message.channel)
-            with ExitStack() as stack:
-                _send(channel, self._parcel(message, channel, stack))
+            if message.id not in _unrecorded:
+                channel = addresses.load(message.channel)
+                with ExitStack() as stack:
+                    _send(channel, self._parcel(message, channel, stack))
         except NotSent as refusal:
-            error, wait_s = str(refusal), refusal.wait_s
+            error, wait_s = str(refusal), min(refusal.wait_s, rests.LONGEST_S)
+            if wait_s:
+                rests.begin(message.channel, wait_s)
         except BatchError as refusal:  # the channel is gone, or its file is not what it must be
             error = str(refusal)
         except Exception as failure:
             _log.debug("a message was not sent", exc_info=True)
             error = describe(failure)
-        now_s = time.time()
-        state = history.jot(self._path, lambda database: rows.settle(database, message, now_s, error, wait_s=wait_s))
+        state = self._settle(message, error, wait_s, until_s)
         if state == "given up":
             _log.warning("session %r: %s", message.notice.name, rows.given_up(message, error))
         elif error:
             _log.info("session %r: channel %r was not told: %s", message.notice.name, message.channel, error)
         return state == "sent"
+
+    def _settle(self, message: Message, error: str, wait_s: float, until_s: float) -> DeliveryState:
+        """Record how an attempt came out, as soon as the journal can be written.
+
+        What was sent, and cannot be recorded before its lease is over, is not sent again by this process.
+
+        Raises:
+            JournalError: It could not be written for as long as the attempt may take.
+        """
+        now_s = time.time()
+        if not error:
+            _unrecorded.add(message.id)
+        while True:
+            try:
+                state = history.jot(
+                    self._path, lambda database: rows.settle(database, message, now_s, error, wait_s=wait_s)
+                )
+            except JournalError as trouble:
+                if isinstance(trouble, history.Gone) or time.monotonic() + SETTLE_S >= until_s:
+                    raise
+                time.sleep(SETTLE_S)
+            else:
+                _unrecorded.discard(message.id)
+                return state
 
     def _parcel(self, message: Message, channel: Channel, stack: ExitStack) -> Parcel:
         if channel.kind == WEBHOOK:
@@ -273,7 +320,7 @@ class Round:
     def _attachment(self, message: Message, stack: ExitStack) -> Path | None:
         """Return a file with the session's results, where that is small enough, and they are those of the notice."""
         notice, most = message.notice, message.notice.attach_mb * 1e6
-        if self._save is None or not most or message.kind not in _ENDS or not notice.counts.completed:
+        if not most or message.kind not in _ENDS or not notice.counts.completed:
             return None
         if (notice.counts.total or 0) > RESULTS or not history.look(
             self._path, lambda database, _: _is_latest(database, message, most)
@@ -283,7 +330,7 @@ class Round:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", notice.name).strip("-.")[:80] or "results"
         target = folder / f"{name}.csv"
         try:
-            self._save(self._path, notice.name, target)
+            aliases["BatchSession"]().open(notice.name, journal=self._path).save(target)
         except Exception as error:  # the message is sent without
             _log.info("session %r: its results are not attached: %s", notice.name, describe(error))
             return None
@@ -320,7 +367,6 @@ class Deliverer:
     """The thread of a process that sends what its own sessions have to tell; it ends when nothing waits."""
 
     def __init__(self) -> None:
-        self.save: SaveResults | None = None
         self._changed = threading.Condition()
         self._next_s: dict[Path, float] = {}  # when a journal is to be looked at
         self._thread: threading.Thread | None = None
@@ -360,7 +406,7 @@ class Deliverer:
         while (path := self._await_due()) is not None:
             next_s: float | None = None
             try:
-                next_s = Round(path, self.save, is_for_all=False).run().next_s
+                next_s = Round(path, is_for_all=False).run().next_s
             except history.Gone:
                 pass
             except Exception as error:  # the next look may do
@@ -369,7 +415,8 @@ class Deliverer:
             with self._changed:
                 self._is_busy = False
                 if next_s is not None and self._next_s.get(path) != 0.0:
-                    self._next_s[path] = max(next_s, time.time() + 0.1)
+                    now_s = time.time()
+                    self._next_s[path] = min(max(next_s, now_s + 0.1), now_s + LONGEST_REST_S)
                 self._changed.notify_all()
 
     def _await_due(self) -> Path | None:
@@ -388,13 +435,8 @@ class Deliverer:
 deliverer = Deliverer()
 
 
-def begin(save: SaveResults) -> None:
-    """Deliver what sessions of this process tell, from now on.
-
-    Args:
-        save: Writes a session's results to a file.
-    """
-    deliverer.save = save
+def begin() -> None:
+    """Deliver what sessions of this process tell, from now on."""
     rows.on_written = _wake
 
 
@@ -410,8 +452,7 @@ def _finish() -> None:
 def _forget() -> None:
     """Begin anew after a fork: the thread is the parent's."""
     global deliverer
-    save, deliverer = deliverer.save, Deliverer()
-    deliverer.save = save
+    deliverer = Deliverer()
 
 
 after_fork(_forget)

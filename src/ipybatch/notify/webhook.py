@@ -14,8 +14,6 @@ message cannot be sent again by somebody else.
 
 from __future__ import annotations
 
-import email.message
-import email.utils
 import hashlib
 import hmac
 import http.client
@@ -31,11 +29,11 @@ import msgspec
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.notice import Kind
 from ipybatch.engine.feed.session_item import Session, iso
+from ipybatch.engine.rules.rate_headers import read_headers
 from ipybatch.notify.addresses import LOOPBACK, Channel
 from ipybatch.notify.parcel import NotSent, Parcel
 
 TIMEOUT_S = 15.0
-LONGEST_WAIT_S = 6 * 3600.0  # that a receiver may ask for
 MAX_AGE_S = 300.0
 
 
@@ -119,7 +117,8 @@ def send(channel: Channel, parcel: Parcel) -> None:
     except urllib.error.HTTPError as error:
         with error:
             redirected = ", a redirect: name the address that it leads to" if error.code in range(300, 400) else ""
-            raise NotSent(f"it answered {error.code}{redirected}", _wait_s(error.headers)) from None
+            wait_s = read_headers(error.headers, time.time()).retry_after_s or 0.0
+            raise NotSent(f"it answered {error.code}{redirected}", wait_s) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         told_error = reason if isinstance(reason, BaseException) else error
@@ -129,15 +128,3 @@ def send(channel: Channel, parcel: Parcel) -> None:
 def is_here(address: str) -> bool:
     """Say whether an address is this machine's own."""
     return urlsplit(address).hostname in LOOPBACK
-
-
-def _wait_s(headers: email.message.Message) -> float:
-    """Return how long the receiver wants to be left alone; 0 where it does not say."""
-    given = headers.get("Retry-After") or ""
-    if given.isascii() and given.isdecimal():
-        return min(float(given), LONGEST_WAIT_S)
-    try:
-        at = email.utils.parsedate_to_datetime(given)
-    except (TypeError, ValueError):
-        return 0.0
-    return min(max(0.0, at.timestamp() - time.time()), LONGEST_WAIT_S)

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.store.history import Gone
@@ -70,12 +69,11 @@ class Delivery:
         return sent
 
     def _deliver(self, path: Path) -> tuple[int, float | None]:
-        from ipybatch.notify.delivery import (
-            Round,  # with what it needs of the standard library, once there is a journal
-        )
+        # With what it needs of the standard library, once there is a journal.
+        from ipybatch.notify.delivery import LONGEST_REST_S, Round
 
         try:
-            done = Round(path, _save).run()
+            done = Round(path).run()
         except Gone:
             return 0, None
         except JournalError as error:
@@ -84,11 +82,6 @@ class Delivery:
         except Exception:  # of one journal: the others are looked at
             _log.exception("the outbox of %s cannot be looked at", path.name)
             return 0, time.time() + SELDOM_S
-        # That a process is gone, time alone tells.
-        return done.sent, 0.0 if done.is_awaited else done.next_s
-
-
-def _save(journal: Path, name: str, path: Path) -> Any:
-    from ipybatch.session.session import save_results
-
-    return save_results(journal, name, path)
+        if done.is_awaited:
+            return done.sent, 0.0  # that a process is gone, time alone tells
+        return done.sent, None if done.next_s is None else min(done.next_s, time.time() + LONGEST_REST_S)

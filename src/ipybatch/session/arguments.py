@@ -96,11 +96,8 @@ def check_session(
     return bound
 
 
-def check_notify(notify: Any, save: Callable[[Path, str, Path], object]) -> Notify | None:
+def check_notify(notify: Any) -> Notify | None:
     """Return who is told what; refuse channels that there are not, before anything starts.
-
-    Args:
-        save: Writes the results of a session of a journal to a file.
 
     Raises:
         InputError: There is no such channel, or it is not what it must be.
@@ -111,7 +108,7 @@ def check_notify(notify: Any, save: Callable[[Path, str, Path], object]) -> Noti
         from ipybatch.notify import channel_list, delivery
 
         channel_list.check_channels(found.channels)
-        delivery.begin(save)
+        delivery.begin()
     return found
 
 

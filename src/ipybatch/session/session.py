@@ -167,7 +167,7 @@ class BatchSession(Control):
             start_at_s=start_of(start_at, limits, self._journal, name, fresh=fresh, now_s=now_s),
             workload="" if self._workload is None else self._workload.name,
             about=encode_about(self._workload),
-            notify=arguments.check_notify(notify, save_results),
+            notify=arguments.check_notify(notify),
             kernel=kernel,
             notebook=notebook,
         )
@@ -559,8 +559,3 @@ class BatchSession(Control):
         """Show what is recorded of it, before it starts: as it ended, where it can only be read."""
         to_read = self._workload is not None and bool(self._workload.lacks)
         live_sessions.show_recorded(self._feed, self._journal, self._spec, self._items.plan, to_read=to_read)
-
-
-def save_results(journal: Path, name: str, path: Path) -> None:
-    """Write the results of a recorded session to a file, as its own class does."""
-    BatchSession.open(name, journal=journal).save(path)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,22 +145,25 @@ def has_table(database: sqlite3.Connection) -> bool:
     return has(database, "outbox", "channel")
 
 
-def next_s(database: sqlite3.Connection, skipped: Collection[str] = ()) -> float | None:
+def next_s(
+    database: sqlite3.Connection, skipped: Collection[str] = (), rests: Mapping[str, float] | None = None
+) -> float | None:
     """Return when the next message is due, Unix; None for none that waits.
 
     Args:
         skipped: Channels that this process cannot send to.
+        rests: Until when which channels are left alone, Unix.
     """
-    asked = f"SELECT min(due_s) FROM outbox WHERE state = 'waiting'{_but(skipped)}"  # noqa: S608  # a constant
-    (due_s,) = database.execute(asked, tuple(skipped)).fetchone()
-    return None if due_s is None else float(due_s)
+    asked = f"SELECT channel, min(due_s) FROM outbox WHERE state = 'waiting'{_but(skipped)} GROUP BY channel"  # noqa: S608  # a constant
+    found = database.execute(asked, tuple(skipped))
+    return min((max(float(due_s), (rests or {}).get(channel, 0.0)) for channel, due_s in found), default=None)
 
 
 def claim(database: sqlite3.Connection, now_s: float, skipped: Collection[str] = ()) -> Message | None:
     """Take the next message that is due, as part of a transaction; None for none.
 
     Args:
-        skipped: As of `next_s`.
+        skipped: Channels that nothing is sent to now.
     """
     due = f"state = 'waiting' AND due_s <= ?{_but(skipped)} ORDER BY due_s, number"
     asked = f"SELECT {_COLUMNS}, owner, beat_s FROM outbox WHERE {due}"  # noqa: S608  # constants
