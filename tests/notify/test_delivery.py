@@ -276,13 +276,13 @@ def test_a_session_that_is_killed_is_told_by_whoever_looks(journal, hook):
     assert told["session"]["counts"]["pending"] == 2
 
 
-def leave(journal, hook, **columns):
+def leave(journal, hook, silent_s=0, **columns):
     """A session that a process left which is gone: its row as that process had written it."""
     BatchSession("night", double, [1, 3], journal=journal, notify="hook").run()
     finish()
     hook.requests.clear()
     sql(journal, "DELETE FROM outbox")
-    told = {"state": "running", "owner": DEAD, "beat_s": time.time(), "ended_s": None, **columns}
+    told = {"state": "running", "owner": DEAD, "beat_s": time.time() - silent_s, "ended_s": None, **columns}
     sql(journal, f"UPDATE run SET {', '.join(f'{name} = ?' for name in told)}", *told.values())
 
 
@@ -303,11 +303,11 @@ def test_a_session_that_a_dead_process_left_is_told_once_as_failed(journal, hook
     [
         {"owner": f"{lease._HOST}/{os.getppid()}/alive"},
         {"owner": lease.me()},
-        {"owner": "another machine/1/alive", "beat_s": time.time() - 60},
+        {"owner": "another machine/1/alive", "silent_s": 60},
         {"notify": None},
         {"state": "completed"},
         {"name": ""},
-        {"beat_s": time.time() - rows.KEPT_S},
+        {"silent_s": rows.KEPT_S},
     ],
     ids=["alive", "ours", "elsewhere, silent for a minute", "nobody asked", "ended", "forgotten", "long ago"],
 )

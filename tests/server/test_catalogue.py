@@ -42,6 +42,19 @@ def live_run(**values):
     return {"state": "running", "owner": ALIVE, "beat_s": beat_s, "begun_s": beat_s - 5, **values}
 
 
+def opened_here(monkeypatch):
+    """Note the journals that this thread opens from now on: servers of other tests may look at theirs."""
+    opened, connect, here = [], journals.connect, threading.get_ident()
+
+    def noted(path, *given, **more):
+        if threading.get_ident() == here:
+            opened.append(path)
+        return connect(path, *given, **more)
+
+    monkeypatch.setattr(journals, "connect", noted)
+    return opened
+
+
 def names(page):
     return [item.name for item in page.items]
 
@@ -295,9 +308,7 @@ def test_a_journal_that_nobody_wrote_to_is_not_opened_again(catalogue, path, mon
     write_runs(path, [{"name": "one"}])
     old = time.time() - 60
     os.utime(path, (old, old))
-    opened = []
-    connect = journals.connect
-    monkeypatch.setattr(journals, "connect", lambda *given, **more: opened.append(1) or connect(*given, **more))
+    opened = opened_here(monkeypatch)
     first = [catalogue.page(), catalogue.live()]
     times = len(opened)
     assert [catalogue.page(), catalogue.live()] == first
@@ -308,13 +319,12 @@ def test_a_journal_that_nobody_wrote_to_is_not_opened_again(catalogue, path, mon
 
 def test_of_many_journals_only_those_are_opened_that_have_what_is_asked_for(catalogue, path, monkeypatch):
     """A page of the latest runs opens the latest journals, and no others; pages tell each run once all the same."""
-    now_s, opened = time.time(), []
+    now_s = time.time()
     for at in range(30):
         each = path.with_name(f"j{at}.sqlite3")
         write_runs(each, [{"name": f"{at} {run}", "created_s": now_s - 1000 * at - run} for run in (2, 1, 0)])
         os.utime(each, (now_s - 1000 * at, now_s - 1000 * at))
-    connect = journals.connect
-    monkeypatch.setattr(journals, "connect", lambda *given, **more: opened.append(given[0]) or connect(*given, **more))
+    opened = opened_here(monkeypatch)
     page = catalogue.page(limit=4)
     assert names(page) == ["0 0", "0 1", "0 2", "1 0"]
     assert len(opened) == 2

@@ -143,7 +143,7 @@ def began(folder):
     return sorted(path.read_text().split()) if path.exists() else []
 
 
-def wait_until(is_so, within_s=20):
+def wait_until(is_so, within_s=100):
     until_s = time.monotonic() + within_s
     while not is_so():
         assert time.monotonic() < until_s
@@ -246,7 +246,7 @@ def test_a_submission_without_room_goes_on_once_there_is_some(journal, tmp_path,
     request = json.dumps({"template": "words", "requests": words, "params": params}).encode()
     made = store.create(order(request=request, requests=len(words)))
     command = [sys.executable, "-c", WITHOUT_ROOM, made.id, str(journal)]
-    ended = subprocess.run(command, cwd=ROOT, check=False, timeout=25, capture_output=True, text=True)
+    ended = subprocess.run(command, cwd=ROOT, check=False, timeout=100, capture_output=True, text=True)
     assert "free some disk space" in ended.stderr
     assert store.find(made.id).state == "RUNNING"
     with closing(sqlite3.connect(journal)) as database:

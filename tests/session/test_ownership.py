@@ -433,7 +433,7 @@ print(session.run())
         capture_output=True,
         text=True,
         check=True,
-        timeout=25,
+        timeout=100,
         cwd=ROOT,
     )
     *acts, read, anew, parent = ran.stdout.splitlines()

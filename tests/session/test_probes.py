@@ -256,7 +256,7 @@ BatchSession("wishlist", work, list(range(60)), journal=sys.argv[1], limits=Limi
 def test_a_process_that_dies_while_it_asks_blames_no_item(plan, clock, journal, end, again):
     """They run again; and not where the one that was asked has told that they are at fault."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", DIES, str(journal), end], check=False, env=environment, timeout=20)
+    subprocess.run([sys.executable, "-c", DIES, str(journal), end], check=False, env=environment, timeout=100)
     calls = []
 
     async def work(item):

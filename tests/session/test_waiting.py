@@ -385,7 +385,7 @@ first.wait(20)
 def script(journal, items="range(5)", then=""):
     code = LEFT.format(items=items, then=then)
     command = [sys.executable, "-c", code, str(journal)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=25, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.mark.parametrize(("items", "left"), [("range(5)", "4 are left"), ("(n for n in range(5))", "the rest is left")])

@@ -59,7 +59,7 @@ def test_functions_and_classes_of_a_notebook_cell_go_there_and_back(tmp_path):
         "    await backend.close()\n"
         "asyncio.run(cell())\n"
     )
-    said = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=25)
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=100)
     assert (said.stdout, said.stderr) == ("42\n", "")
 
 

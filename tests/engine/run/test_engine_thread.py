@@ -210,7 +210,7 @@ def test_a_thread_that_ended_is_noticed_and_replaced(tmp_path):
     """Work may close the files of the loop itself: its session fails, and the next one has another thread."""
     environment = {**os.environ, "IPYBATCH_JOURNAL": str(tmp_path / "journal.db")}
     run = subprocess.run(
-        [sys.executable, "-c", STOPS], capture_output=True, text=True, timeout=25, check=True, env=environment
+        [sys.executable, "-c", STOPS], capture_output=True, text=True, timeout=100, check=True, env=environment
     )
     first, reason, later = json.loads(run.stdout)
     assert (first, later) == ("failed", "completed")
