@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ipybatch import InputError, schedules, templates
+from ipybatch import InputError, notify, schedules, templates
+from ipybatch.notify import delivery
 from ipybatch.server import submission_rows
 from ipybatch.server.schedule_store import Schedules
 from ipybatch.server.submission_store import STARTS
@@ -128,6 +129,23 @@ def test_a_schedule_says_when_not_its_template(place, monkeypatch):
     schedules.run_now("hourly")
     (row,) = Schedules().submissions.page(1)
     assert row.start_at_s is None
+
+
+def test_a_template_names_who_is_told(place, monkeypatch):
+    """And who runs what is due sends it: no server may be there."""
+    monkeypatch.undo()
+    for name in ("JOURNAL", "CONFIG", "LIBRARY"):
+        monkeypatch.setenv(f"IPYBATCH_{name}", str(place / name))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place / "runtime"))
+    woken = []
+    monkeypatch.setattr(delivery.Deliverer, "wake", lambda self, path: woken.append(path))
+    notify.add_channel("hook", "json+http://127.0.0.1:9/hook", secret="a-secret-of-16-or-more")
+    templates.save("mine", templates.Template(based_on="refresh", notify="hook"))
+    schedules.add("night", "mine", misfire="ask", grace="0m", requests=[440], every="1d")
+    overdue()
+    assert schedules.run_due().empty
+    assert notify.outbox()[["session", "kind", "channel"]].to_numpy().tolist() == [["night", "asks", "hook"]]
+    assert woken
 
 
 def test_what_limits_a_request_to_a_server_limits_none_from_python(place):

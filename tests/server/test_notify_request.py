@@ -1,4 +1,4 @@
-"""Submissions say by names who is told, and are told of though they never had a session."""
+"""Submissions say by names who is told, and are told of though they never had a session; times of schedules, too."""
 
 import contextlib
 import sqlite3
@@ -8,17 +8,21 @@ import pytest
 
 from ipybatch import notify
 from ipybatch.engine.data.notice import Notify
-from ipybatch.errors import InputError
-from ipybatch.notify import delivery
+from ipybatch.engine.store import outbox
+from ipybatch.engine.store.journal import open_journal
+from ipybatch.errors import InputError, JournalError
+from ipybatch.notify import delivery, texts
 from ipybatch.server.notify_request import to_notify
 from ipybatch.server.run import work
 from ipybatch.server.submission_store import STARTS, Submissions
-from ipybatch.server.wire import SubmissionRequest
+from ipybatch.server.wire import NotifyRequest, SubmissionRequest
 from ipybatch.simulators import serve
 from tests.notify.conftest import config, hook
-from tests.server.submitting import DEAD, order, set_row
+from tests.server.submitting import DEAD, Words, order, set_row
+from tests.server.test_schedule_store import desk
+from tests.server.test_schedule_store import request as nightly
 
-__all__ = ["config", "hook"]
+__all__ = ["config", "desk", "hook"]
 
 
 def request(**given):
@@ -121,3 +125,104 @@ def test_a_route_takes_names_and_refuses_those_there_are_not(served, hook, confi
     assert (told["status"], told["field"], told["allowed"]) == (422, "notify", ["hook"])
     assert "did you mean 'hook'" in told["detail"]
     assert served.post("/submissions", json={**body, "notify": {"mail": "ana@example.org"}}).status_code == 422
+
+
+class TestTimesWithoutARun:
+    """Whoever sleeps is told, by the channels of the submission, in the transaction that notes it."""
+
+    @pytest.fixture(autouse=True)
+    def unsent(self, hook, monkeypatch):
+        monkeypatch.setattr(delivery.Deliverer, "wake", lambda self, path: None)
+
+    @staticmethod
+    def put(desk, notify="hook", before=None, **timing):
+        given = nightly(**timing)
+        submission = msgspec.structs.replace(given.submission, notify=notify)
+        desk.store.put("night", msgspec.structs.replace(given, submission=submission), before=before)
+
+    @staticmethod
+    def told(desk):
+        with open_journal(desk.journal).reader() as database:
+            return [(message.kind, message.notice) for message in outbox.read(database)]
+
+    def test_the_run_before_it_has_not_ended(self, desk):
+        self.put(desk)
+        desk.look("2026-12-01T22:00")
+        assert self.told(desk) == []
+        desk.look("2026-12-02T22:00")
+        ((kind, notice),) = self.told(desk)
+        assert (kind, notice.name, notice.reason) == ("skipped", "night", desk.told().note)
+        assert texts.title_of(notice) == (
+            "schedule night: 2026-12-02 22:00 was skipped: the run before it, 'night 2026-12-01 22:00', has not ended"
+        )
+        assert texts.body_of(notice).splitlines()[0] == "Next time: 2026-12-03 22:00 Europe/Berlin"
+
+    def test_one_that_comes_every_minute_tells_once_a_day(self, desk):
+        self.put(desk, cron="* * * * *", until="2026-12-03")
+        for _ in range(5):
+            desk.look(desk.time.now_s + 60)
+        assert [kind for kind, _ in self.told(desk)] == ["skipped"]
+        desk.look("2026-12-02T12:00")
+        assert [kind for kind, _ in self.told(desk)] == ["skipped", "skipped"]
+        desk.look("2027-01-01T12:00")
+        assert texts.body_of(self.told(desk)[-1][1]).startswith("Next time: none")
+
+    def test_it_cannot_be_submitted(self, desk, monkeypatch):
+        self.put(desk)
+        check = Words.check
+        monkeypatch.setattr(Words, "check", lambda *_: 1 / 0)
+        desk.look("2026-12-01T22:00")
+        ((kind, notice),) = self.told(desk)
+        assert (kind, "was not submitted" in notice.reason) == ("skipped", True)
+        monkeypatch.setattr(Words, "check", check)
+        desk.look("2026-12-02T22:00")
+        desk.end()
+        desk.look("2026-12-02T21:00")
+        desk.look("2026-12-02T22:00")  # the clock was set back: it did run
+        assert "submitted before" in desk.told().note
+        assert len(self.told(desk)) == 1
+
+    @pytest.mark.parametrize("misfire", ["run", "skip", "ask"])
+    def test_what_was_missed(self, desk, misfire):
+        self.put(desk, misfire=misfire)
+        desk.look("2026-12-03T08:00")
+        kinds = [kind for kind, _ in self.told(desk)]
+        assert kinds == {"run": [], "skip": ["skipped"], "ask": ["asks"]}[misfire]
+        if misfire == "ask":
+            ((_, notice),) = self.told(desk)
+            assert notice.reason == desk.told().question
+            assert "ipybatch.schedules.answer('night', 'run')" in texts.body_of(notice)
+            desk.store.command("night", "answer", "skip")
+            desk.look("2026-12-04T08:00")  # and it asks once more
+            assert [kind for kind, _ in self.told(desk)] == ["asks", "asks"]
+
+    def test_a_zone_that_is_not_known(self, desk):
+        self.put(desk)
+        row = desk.store.find("night")
+        desk.store._change(row, timing=row.timing.replace(b"Europe/Berlin", b"Mars/Olympus"))
+        desk.look("2026-12-01T22:00")
+        desk.look("2026-12-02T22:00")
+        ((_, notice),) = self.told(desk)
+        assert "it cannot be said when it is due" in texts.title_of(notice)
+        assert "Next time: 2026-12-01 21:00 UTC" in texts.body_of(notice)
+
+    @pytest.mark.parametrize(
+        ("notify", "expected"),
+        [
+            (None, []),
+            (NotifyRequest(channels="hook", on=["finished"]), []),
+            (NotifyRequest(channels="hook", on=["asks"]), ["asks"]),
+        ],
+    )
+    def test_only_whoever_wants_to_know(self, desk, notify, expected):
+        self.put(desk, notify, misfire="ask")
+        desk.look("2026-12-03T08:00")
+        assert [kind for kind, _ in self.told(desk)] == expected
+
+    def test_nothing_is_told_that_is_not_noted(self, desk, monkeypatch):
+        """One transaction: the message and the note."""
+        self.put(desk, misfire="skip")
+        monkeypatch.setattr("ipybatch.server.schedule_store.put_unrun", lambda *_, **__: 1 / 0)
+        with pytest.raises(JournalError):
+            desk.look("2026-12-03T08:00")
+        assert (self.told(desk), desk.told().note) == ([], "")

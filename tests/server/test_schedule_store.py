@@ -206,6 +206,18 @@ class TestTimes:
         assert desk.look("2026-12-03T22:00") == ["night 2026-12-03 22:00"]
         assert desk.told().note == ""
 
+    def test_an_older_run_that_was_tried_again(self, desk):
+        """Two runs of a schedule never run at once, whichever they are."""
+        desk.store.put("night", request())
+        desk.look("2026-12-01T22:00")
+        desk.end("FAILED")
+        desk.look("2026-12-02T22:00")
+        desk.end()
+        with closing(sqlite3.connect(desk.journal, isolation_level=None)) as database:
+            database.execute("UPDATE submission SET state = 'PENDING' WHERE name = 'night 2026-12-01 22:00'")
+        assert desk.look("2026-12-03T22:00") == []
+        assert "'night 2026-12-01 22:00', has not ended" in desk.told().note
+
     def test_one_that_cannot_be_read_keeps_no_other_one(self, desk):
         """Such as of a zone that this machine does not know."""
         row = desk.store.put("a", request())

@@ -3,7 +3,7 @@
 import type { BreakerState, Counts, Level, State, Status, Try, Update } from "./schema";
 
 export type Verb = "pause" | "resume" | "cancel" | "retry_failed" | "adjust" | "lift" | "start_now";
-export type NoticeKind = "finished" | "failed" | "cancelled" | "breaker" | "budget" | "expiring";
+export type NoticeKind = "finished" | "failed" | "cancelled" | "breaker" | "budget" | "expiring" | "skipped" | "asks";
 export type CommandState = "done" | "waiting";
 export type SubmissionState = "PENDING" | "RUNNING" | "PAUSED" | "COMPLETED" | "FAILED" | "CANCELLED" | "ROLLED_BACK" | "UNKNOWN";
 export type UrgencyWord = "high" | "medium" | "low";

@@ -68,9 +68,8 @@ def execute(given: argparse.Namespace) -> list[str]:
         return [f"{given.channel}: removed"]
     if given.action == "outbox":
         return _outbox(given.journal)
-    if given.action == "deliver":
-        sent = deliver(given.journal)
-        return [f"{sent:,} message{'' if sent == 1 else 's'} sent"]
+    if given.action == "deliver":  # of nothing it says nothing: cron would mail that, each time
+        return [f"{sent:,} message{'' if sent == 1 else 's'} sent"] if (sent := deliver(given.journal)) else []
     found = channels()
     width = max(map(len, found), default=0)
     return [f"{name:{width}}  {kind}" for name, kind in found.items()] or ["no channels"]

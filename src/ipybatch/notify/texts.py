@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import suppress
 from pathlib import PurePath
 
+from ipybatch.engine.data.local_time import zone_of
 from ipybatch.engine.data.masking import mask, printable
 from ipybatch.engine.data.notice import Kind, Notice
 from ipybatch.engine.data.outcome import Summary
+from ipybatch.errors import InputError
 
 
 def title_of(notice: Notice) -> str:
@@ -33,6 +36,8 @@ def _title(notice: Notice) -> str:
         return f"{name}: {share} of the budget is spent, {usd:.2f} of {budget_usd:.2f} USD"
     if notice.kind == "expiring":
         return f"{name}: the results of job {notice.job} expire at {moment(notice.expires_s)}"
+    if notice.kind in _OF_SCHEDULES:
+        return f"schedule {name}: {notice.reason}"
     return str(Summary(name, notice.state, notice.counts, notice.reason, notice.seconds))
 
 
@@ -45,6 +50,8 @@ def _facts(notice: Notice) -> list[str]:
         facts.append(f"Since: {moment(notice.since_s)}")
     if notice.kind == "expiring":
         facts.append(f"Not collected: {notice.requests:,} requests")
+    if notice.kind in _OF_SCHEDULES:
+        facts.append(f"Next time: {_in_zone(notice.next_s, notice.zone) if notice.next_s else 'none'}")
     if notice.seconds >= 0.1:
         facts.append(f"Duration: {duration(notice.seconds)}")
     if notice.usd is not None:
@@ -61,6 +68,9 @@ def _facts(notice: Notice) -> list[str]:
 def _next(notice: Notice) -> str:
     if (said := _NEXT.get(notice.kind)) is not None:
         return said
+    if notice.kind == "asks":
+        answer = f"ipybatch.schedules.answer({notice.name!r}, 'run')"
+        return f"Next: {answer} runs it once, 'skip' skips them; nothing runs until then."
     opened = f"BatchSession.open({notice.name!r})"
     if notice.kind == "finished":
         lists = f"{opened}.errors() lists why items failed, and .retry_failed() runs them again."
@@ -70,10 +80,12 @@ def _next(notice: Notice) -> str:
     return "Next: run the same call again: it goes on with what is left, and does nothing twice."
 
 
+_OF_SCHEDULES = ("skipped", "asks")
 _NEXT: dict[Kind, str] = {
     "test": "Whatever reads this is told of sessions that name the channel.",
     "breaker": "Next: nothing, it goes on by itself as soon as the service answers; cancel it if that is not wanted.",
     "budget": "Next: raise budget_usd and run the same call again, or let it end when the budget is spent.",
+    "skipped": "Next: nothing where that is as you want it; ipybatch.schedules.list() shows how each schedule stands.",
     "expiring": "Next: run the same call again before then: it collects them, and sends nothing twice.",
 }
 
@@ -93,3 +105,9 @@ def duration(seconds: float) -> str:
 def moment(unix_s: float) -> str:
     """Return a time as whoever reads it elsewhere understands it, too."""
     return dt.datetime.fromtimestamp(unix_s, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _in_zone(unix_s: float, zone: str) -> str:
+    with suppress(InputError):  # this machine does not know it
+        return f"{dt.datetime.fromtimestamp(unix_s, zone_of(zone)):%Y-%m-%d %H:%M} {zone}"
+    return moment(unix_s)

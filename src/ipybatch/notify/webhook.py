@@ -2,7 +2,7 @@
 
     POST, Content-Type: application/json
     X-Ipybatch-Delivery    the message's id: the same whenever it comes again
-    X-Ipybatch-Kind        "finished", "failed", "cancelled", "breaker", "budget", "expiring" or "test"
+    X-Ipybatch-Kind        "finished", "failed" or another kind, or "test"
     X-Ipybatch-Timestamp   when this attempt was sent, Unix seconds
     X-Ipybatch-Signature   sha256=HMAC-SHA256(secret, timestamp + "." + body), hexadecimal
 

@@ -59,7 +59,9 @@ def _add_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--params", metavar="JSON", help="arguments of the template as JSON, or @FILE")
     one.add_argument("--upload", metavar="ID", help="of a table that a server keeps")
     one.add_argument("--priority", choices=("high", "medium", "low"))
-    one.add_argument("--notify", metavar="CHANNEL", action="append", help="is told how each run ends")
+    one.add_argument(
+        "--notify", metavar="CHANNEL", action="append", help="is told how each run ends, and of times without a run"
+    )
     one.add_argument("--every", metavar="SPAN", help="30m, 6h, 1d, 1w")
     one.add_argument("--at", metavar="HH:MM", help="with whole days: the time of the clock")
     one.add_argument("--cron", metavar="RULE", help="minute hour day month weekday, in place of --every")

@@ -86,7 +86,7 @@ def add(
             the library holds when it is left out.
         upload: Of "forecast": the id of a table that a server keeps; it is kept as long as the schedule is there.
         params: Arguments of the template.
-        notify: Channels that are told how each run ends.
+        notify: Channels that are told how each run ends, and of times that became no run.
         every: "30m", "6h", "1d", "1w". Days are of the calendar, at the same time of the clock; hours are time that
             passes.
         at: With whole days: the time of the clock, "22:00". Default: that of ``start_at``, or of now.

@@ -1,12 +1,15 @@
 """Notify request: who is to be told of a submission, as its request says it by names of channels, and as its session
 takes it.
 
-A submission that fails before it has a session is told here: nobody else would.
+A submission that fails before it has a session is told here, and so is a time of a schedule that becomes no
+submission: nobody else would.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
+from typing import Literal
 
 import msgspec
 
@@ -15,6 +18,8 @@ from ipybatch.engine.data.notice import Notice, Notify, read_notify
 from ipybatch.engine.store import outbox
 from ipybatch.errors import InputError
 from ipybatch.server.wire import NotifyRequest, SubmissionRequest
+
+Unrun = Literal["busy", "refused", "missed", "asks"]  # why a time of a schedule becomes no run, or not yet
 
 
 def to_notify(request: SubmissionRequest) -> Notify | None:
@@ -53,3 +58,29 @@ def put_failed(  # noqa: PLR0917  # the row
         counts = Counts(total=requests, pending=requests)
         notice = Notice(kind="failed", name=name, state="failed", at_s=now_s, counts=counts, reason=reason)
         outbox.put(database, 0, number, notify, notice, due_s=now_s, detail=f"{queued_s:.3f}")
+
+
+def put_unrun(  # the row
+    database: sqlite3.Connection,
+    schedule: str,
+    notify: Notify,
+    notice: Notice,
+    due_s: float,
+    *,
+    why: Unrun,
+) -> bool:
+    """Put into the outbox that a time of a schedule became no submission, as part of a transaction.
+
+    A schedule that comes every minute would tell so all night: of each ``why`` a day's first time is told; and each
+    question, as it waits for an answer.
+
+    Args:
+        schedule: Its id.
+        due_s: The time, Unix.
+
+    Returns:
+        Whether it is new.
+    """
+    at = dt.datetime.fromtimestamp(due_s, dt.UTC)
+    when = at.isoformat() if why == "asks" else at.date().isoformat()
+    return outbox.put(database, 0, 0, notify, notice, due_s=notice.at_s, detail=f"{schedule} {why} {when}")

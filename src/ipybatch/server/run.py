@@ -33,6 +33,7 @@ from ipybatch.engine.store import history, lease, registration, run_store
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import BatchError, JournalError
 from ipybatch.jupyter.kernel import this_kernel
+from ipybatch.notify import delivery
 from ipybatch.server.submission_rows import Ended, NoSuchSubmission, Row, RowState
 from ipybatch.server.submission_store import Submissions
 from ipybatch.server.templates import find_template
@@ -122,6 +123,8 @@ def work(submission: str, *, journal: Path | None = None, kernel: str = "") -> R
     except Exception as error:  # of the template
         state, reason, used = "FAILED", describe(error), None
     store.end(held, state, reason, used)
+    if not kernel:  # no server may be there to send what is to be told
+        delivery.deliverer.wake(store.path)
     told.line(f"{state} {reason}".rstrip())
     return store.find(submission)
 

@@ -157,6 +157,16 @@ def key_of(row: Row, at: str) -> str:
     return f"{_KEY}{row.id} @ {at}"
 
 
+def open_run(database: sqlite3.Connection, row: Row) -> str | None:
+    """Return the name of a run of a schedule that has not ended; None for none."""
+    asked = (
+        "SELECT name FROM submission WHERE state IN ('PENDING', 'RUNNING', 'CANCELLING')"
+        " AND idempotency GLOB ? ORDER BY number DESC LIMIT 1"
+    )
+    found = database.execute(asked, (f"{_KEY}{row.id} @ *",)).fetchone()
+    return None if found is None else str(found[0])
+
+
 def open_runs(database: sqlite3.Connection, now_s: float) -> Iterator[submission_rows.Row]:
     """Yield the submissions of schedules that have not ended, and may run now."""
     asked = (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from ipybatch.notify import delivery
 from ipybatch.server import schedule_rows
 from ipybatch.server.run import work
 from ipybatch.server.schedule_store import Schedules
@@ -27,6 +28,7 @@ def run_due(store: Schedules) -> Iterator[Row]:
     while True:
         store.submit_due()
         store.submissions.claim(0)  # nothing is taken: what died too often ends
+        delivery.deliverer.wake(store.path)  # nobody else may be there to send what is to be told
         row = _next(store, tried)
         if row is None:
             return

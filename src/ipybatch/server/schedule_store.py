@@ -8,8 +8,10 @@ is set back makes nothing twice.
     `run_due`, from cron -------+--> `due` --> `judge` --> check the request --> one transaction: submission and next_s
     "run_now", an answer -------'
 
-Each time is a new run, with a session of its own: "NAME 2026-12-01 22:00".  While the one before has not ended, a time
-is skipped, and that is told.
+Each time is a new run, with a session of its own: "NAME 2026-12-01 22:00".  While one before has not ended, a time is
+skipped.  What becomes no run by itself is told by the channels of its submission, in the transaction that notes it.
+
+One subject, hence its length: the life of a schedule.
 """
 
 from __future__ import annotations
@@ -23,17 +25,20 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ipybatch.engine.data.masking import describe, mask
+from ipybatch.engine.data.notice import Kind, Notice
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store import outbox
 from ipybatch.engine.store.journal import open_journal, to_disk
 from ipybatch.errors import BatchError, InputError, JournalError
 from ipybatch.server import schedule_rows as rows
 from ipybatch.server import submission_rows
+from ipybatch.server.notify_request import Unrun, put_unrun, to_notify
 from ipybatch.server.options import DEFAULTS, Options
 from ipybatch.server.schedule_rows import Row
 from ipybatch.server.schedule_timing import (
@@ -41,15 +46,16 @@ from ipybatch.server.schedule_timing import (
     judge,
     local,
     missed_words,
+    question_of,
     read_timing,
     recurrence_of,
     timing_of,
 )
 from ipybatch.server.submission_order import to_order
-from ipybatch.server.submission_rows import ENDED, Conflict, Order
+from ipybatch.server.submission_rows import Conflict, Order
 from ipybatch.server.submission_rows import Row as Submitted
 from ipybatch.server.submission_store import Submissions
-from ipybatch.server.templates import WrongField
+from ipybatch.server.templates import WrongField, resolve
 from ipybatch.server.wire import ScheduleAnswer, ScheduleRequest, ScheduleTiming, ScheduleVerb, SubmissionRequest
 from ipybatch.session.arguments import check_name
 
@@ -58,6 +64,7 @@ NAME_LENGTH = 120  # a session's is longer, by a time
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Teller = Callable[[sqlite3.Connection, Unrun, float, str, float | None], None]
 
 
 class NoSuchSchedule(InputError):
@@ -66,6 +73,10 @@ class NoSuchSchedule(InputError):
 
 class Changed(InputError):
     """A schedule is not any more as it was read."""
+
+
+class _Known(Conflict):
+    """A time was submitted before: nobody has to be told."""
 
 
 class Schedules:
@@ -242,7 +253,9 @@ class Schedules:
         if verb == "pause":
             self._change(row, is_paused=1)
         elif verb == "resume":
-            moved = {} if not row.is_paused else {"next_s": recurrence_of(row).next_s(now_s), "moved_s": now_s}
+            moved: dict[str, Any] = {}
+            if row.is_paused:
+                moved = {"next_s": recurrence_of(row).next_s(now_s), "moved_s": now_s}
             self._change(row, is_paused=0, **moved)
         elif verb == "run_now":
             self._submit(row, now_s, {}, is_asked=True)
@@ -253,7 +266,7 @@ class Schedules:
             said = missed_words(row.missed, row.question_from_s or row.question_s, row.question_s, _zone_of(row))
             self._submit(row, row.question_s, _moved_on(row, now_s), is_asked=True, note=said)
         else:
-            self._skip(row, row.question_from_s or row.question_s, row.question_s, row.missed, now_s)
+            self._skip(row, row.question_from_s or row.question_s, row.question_s, row.missed, now_s, is_asked=True)
 
     # What is due
 
@@ -288,8 +301,9 @@ class Schedules:
         if row.note == said:
             return
         _log.warning("schedule %s: %s", row.name, said, exc_info=not isinstance(error, BatchError))
+        tell, due_s = self._teller(row), row.next_s or row.moved_s
         with suppress(Changed):
-            self._change(row, note=said)
+            self._change(row, lambda database: tell(database, "refused", due_s, said, row.next_s), note=said)
 
     def _move(self, row: Row, verdict: Verdict, now_s: float) -> Submitted | None:
         """Do what is to be done about a schedule now; return what was submitted.
@@ -301,18 +315,49 @@ class Schedules:
         if verdict.what == "again":
             self._change(row, **moved)
         elif verdict.what == "skip":
-            self._skip(row, verdict.from_s, verdict.due_s, verdict.missed, now_s)
+            self._skip(row, verdict.from_s, verdict.due_s, verdict.missed, now_s, is_asked=False)
         elif verdict.what == "ask":
             asked = {"question_s": verdict.due_s, "question_from_s": verdict.from_s, "missed": verdict.missed}
-            self._change(row, **{**moved, **asked})
+            said = question_of(msgspec.structs.replace(row, **asked))
+            tell, next_s = self._teller(row), moved["next_s"]
+            self._change(
+                row, lambda database: tell(database, "asks", verdict.due_s, said, next_s), **{**moved, **asked}
+            )
         elif verdict.what == "submit":
             words = missed_words(verdict.missed, verdict.from_s, verdict.due_s, _zone_of(row)) if verdict.missed else ""
             return self._submit(row, verdict.due_s, moved, note=words)
         return None
 
-    def _skip(self, row: Row, from_s: float, due_s: float, missed: int, now_s: float) -> None:
-        words = missed_words(missed, from_s, due_s, _zone_of(row))
-        self._change(row, note=f"{words}, and skipped", **_moved_on(row, now_s))
+    def _skip(  # what was missed
+        self, row: Row, from_s: float, due_s: float, missed: int, now_s: float, *, is_asked: bool
+    ) -> None:
+        said = f"{missed_words(missed, from_s, due_s, _zone_of(row))}, and skipped"
+        tell, moved = self._teller(row), _moved_on(row, now_s)
+
+        def also(database: sqlite3.Connection) -> None:
+            if not is_asked:  # whoever said so knows it
+                tell(database, "missed", due_s, said, moved["next_s"])
+
+        self._change(row, also, note=said, **moved)
+
+    def _teller(self, row: Row) -> Teller:
+        """Return what tells that a time of a schedule becomes no run: whom its submission names, or its template."""
+        request, notify = msgspec.json.decode(row.request, type=SubmissionRequest), None
+        with suppress(BatchError):  # the template is gone
+            request = resolve(request)
+        with suppress(InputError):  # a later version wrote it
+            notify = to_notify(request)
+        zone, at_s = timing_of(row).zone or "UTC", self._unix_s()
+
+        def tell(database: sqlite3.Connection, why: Unrun, due_s: float, said: str, next_s: float | None) -> None:
+            if notify is None:
+                return
+            kind: Kind = "asks" if why == "asks" else "skipped"
+            told = Notice(kind=kind, name=row.name, state="planned", at_s=at_s, reason=said)
+            notice = msgspec.structs.replace(told, next_s=next_s or 0.0, zone=zone)
+            put_unrun(database, row.id, notify, notice, due_s, why=why)
+
+        return tell
 
     def _submit(
         self, row: Row, due_s: float, moved: Mapping[str, object], *, is_asked: bool = False, note: str = ""
@@ -333,17 +378,14 @@ class Schedules:
         order = self._order(row, due_s, when, is_asked=is_asked)
         fold = self.submissions.fold_of(order) if isinstance(order, Order) else None
         now_s = self._unix_s()
+        tell, next_s = self._teller(row), recurrence_of(row).next_s(now_s)
         began = f"{note}: submitted once, {local(now_s, _zone_of(row))}" if note else ""
 
         def unit(database: sqlite3.Connection) -> Submitted | BatchError | None:
             found = rows.find(database, row.name)
             if _is_other(found, row):
                 return _changed(row.name, found)
-            refusal: BatchError | str | None = _why_busy(database, row)
-            if refusal is None and isinstance(order, str):
-                refusal = order
-            elif refusal is None and _is_known(database, order):
-                refusal = f"{when} was submitted before: the clock was set back"
+            refusal = _why_not(database, row, order)
             made: Submitted | BatchError | None = None
             if refusal is None and isinstance(order, Order) and fold is not None:
                 named = msgspec.structs.replace(order, name=_free_name(database, order.name))
@@ -354,11 +396,16 @@ class Schedules:
             refusal = made if made is not None else refusal
             if is_asked:
                 return refusal if isinstance(refusal, BatchError) else Conflict(str(refusal))
-            rows.update(database, row, note=mask(_told(when, refusal)), **moved)
+            said = mask(_told(when, refusal))
+            rows.update(database, row, note=said, **moved)
+            if not isinstance(refusal, _Known):
+                tell(database, "busy" if isinstance(refusal, Conflict) else "refused", due_s, said, next_s)
             return None
 
         journal = open_journal(self.path)
         made = self.submissions.written(unit)
+        if made is None:
+            outbox.announce(journal)
         if made is not None and made.reservation is not None:
             to_disk(journal.path)  # before anything is bought with it
         return made
@@ -389,15 +436,19 @@ class Schedules:
             _log.exception("schedule %s cannot be submitted", row.name)
             return describe(error)
 
-    def _change(self, row: Row, **changes: object) -> None:
+    def _change(
+        self, row: Row, also: Callable[[sqlite3.Connection], None] = lambda database: None, **changes: object
+    ) -> None:
         def unit(database: sqlite3.Connection) -> Row | BatchError:
             found = rows.find(database, row.name)
             if found is None or _is_other(found, row):
                 return _changed(row.name, found)
             rows.update(database, found, **changes)
+            also(database)
             return found
 
         self._written(unit)
+        outbox.announce(open_journal(self.path))
 
     def _written(self, unit: Callable[[sqlite3.Connection], Row | BatchError | None]) -> Row:
         written = self.submissions.written(unit)
@@ -436,7 +487,7 @@ def _check_submission(request: SubmissionRequest, options: Options) -> None:
         raise
 
 
-def _moved_on(row: Row, now_s: float) -> dict[str, float | None]:
+def _moved_on(row: Row, now_s: float) -> dict[str, Any]:
     """Return the columns of a schedule of which nothing is open any more."""
     nothing = {"question_s": None, "question_from_s": None, "missed": 0}
     return {"next_s": recurrence_of(row).next_s(now_s), "moved_s": now_s, **nothing}
@@ -456,16 +507,19 @@ def _changed(name: str, found: Row | None) -> Changed:
     return Changed(f"schedule {name!r} {said}")
 
 
-def _why_busy(database: sqlite3.Connection, row: Row) -> Conflict | None:
-    before = submission_rows.find(database, row.submission) if row.submission else None
-    if before is None or before.state in ENDED:
-        return None
-    return Conflict(f"the run before it, {before.name!r}, has not ended")
+def _why_not(database: sqlite3.Connection, row: Row, order: Order | str) -> BatchError | str | None:
+    """Return why a time of a schedule becomes no submission now; None where it may."""
+    before = rows.open_run(database, row)  # of any time: one that ended may run once more
+    if before is not None:
+        return Conflict(f"the run before it, {before!r}, has not ended")
+    if isinstance(order, Order) and _is_known(database, order):
+        return _Known("it was submitted before: the clock was set back")
+    return order if isinstance(order, str) else None
 
 
-def _is_known(database: sqlite3.Connection, order: Order | str) -> bool:
+def _is_known(database: sqlite3.Connection, order: Order) -> bool:
     asked = "SELECT 1 FROM submission WHERE idempotency = ?"
-    return isinstance(order, Order) and database.execute(asked, (order.idempotency,)).fetchone() is not None
+    return database.execute(asked, (order.idempotency,)).fetchone() is not None
 
 
 def _free_name(database: sqlite3.Connection, name: str) -> str:

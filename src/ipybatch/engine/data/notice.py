@@ -17,7 +17,7 @@ from ipybatch.engine.data.plan import short
 from ipybatch.engine.data.policy import check, keep
 from ipybatch.errors import InputError
 
-NoticeKind = Literal["finished", "failed", "cancelled", "breaker", "budget", "expiring"]
+NoticeKind = Literal["finished", "failed", "cancelled", "breaker", "budget", "expiring", "skipped", "asks"]
 Kind = Literal[NoticeKind, "test"]
 KINDS: tuple[NoticeKind, ...] = get_args(NoticeKind)
 USUAL: tuple[NoticeKind, ...] = tuple(kind for kind in KINDS if kind != "cancelled")  # whoever cancels it knows of it
@@ -37,7 +37,7 @@ class Notify:
     Attributes:
         channels: The name of a channel, or several; `ipybatch.notify.add_channel` makes them.
         on: What is told: some of "finished", "failed" (ended early, rolled back, or its process died), "cancelled",
-            "breaker", "budget", "expiring". Default: all but "cancelled".
+            "breaker", "budget", "expiring"; of a schedule "skipped", "asks". Default: all but "cancelled".
         breaker_min: Minutes that the breaker has been open, > 0, before that is told, once an outage.
         budget_share: Share of the budget, > 0 to 1, that is spent when that is told, once a run.
         expiring_h: Hours before results expire that were not collected, > 0 to 48, when that is told.
@@ -93,11 +93,11 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The facts of one message.
 
     Attributes:
-        name: Of the session.
+        name: Of the session, or of the schedule.
         state: How it stood.
         at_s: When that was, Unix.
         counts: How many items stood where.
-        reason: Why it ended early; "" otherwise.
+        reason: Why it ended early; of a schedule what became of its time; "" otherwise.
         seconds: How long it had run, over all its starts.
         usd: What it had cost; None where nothing is known. ``budget_usd``: its budget; None for none.
         error: The first error of an item, as far as is known; of an outage the last one.
@@ -106,6 +106,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         job: The number of the batch job whose results expire, and ``requests``: how many it had.
         expires_s: When they do, Unix.
         attach_mb: As of `Notify`.
+        next_s: When a schedule comes again, Unix; 0 for never more. ``zone``: whose clocks its times are of.
     """
 
     kind: Kind
@@ -125,6 +126,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests: int = 0
     expires_s: float = 0.0
     attach_mb: float = 0.0
+    next_s: float = 0.0
+    zone: str = ""
 
 
 def kind_of_end(state: State) -> NoticeKind:

@@ -50,7 +50,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         number: The order in which they came.
         id: What receivers know a repeated one by.
-        run: The number of the session's run; 0 for a submission that never had one.
+        run: The number of the session's run; 0 for a submission that never had one, and of a schedule.
         due_s: Not before then, Unix.
         ended_s: When it was sent or given up; None before.
         attempts: How often it was tried.
@@ -248,6 +248,8 @@ _WORDS: dict[Kind, str] = {
     "breaker": "waits for its service",
     "budget": "has nearly spent its budget",
     "expiring": "has results that expire",
+    "skipped": "has no run at one of its times",
+    "asks": "asks about times that were missed",
     "test": "was tried",
 }
 
