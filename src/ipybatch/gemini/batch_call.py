@@ -146,31 +146,32 @@ class BatchCaller(msgspec.Struct):
             Withheld: The budget or the account does not allow it, or its job is left running.
             ItemError: There is no result; the type says what to do.
         """
+        gatherer = self.gatherer
         while True:
+            model, key = place = gatherer.place_of(prompt, attempt, again)
+            if gatherer.has(key):
+                ticket = Ticket(reserved=self.funds.uncounted(gatherer.job_of(key), prompt))
+                self.caller.money.budget.hold(ticket.reserved)
+            else:
+                ticket = await self.caller.reserve(prompt, model, "batch")
             try:
-                return await self._send(prompt, attempt, again)
+                item = gatherer.ask(prompt, attempt, again, ticket, place)
+                try:
+                    received = await item.answer
+                    return await self._finish(prompt, ticket, received.body, received.job, received.key)
+                finally:
+                    gatherer.let_go(item)
             except OtherModel:
                 continue
-
-    async def _send(self, prompt: Prompt, attempt: Attempt, again: int) -> dict[str, Any]:
-        model, key = place = self.gatherer.place_of(prompt, attempt, again)
-        if self.gatherer.has(key):
-            ticket = Ticket(reserved=self.funds.uncounted(self.gatherer.job_of(key), prompt))
-            self.caller.money.budget.hold(ticket.reserved)
-        else:
-            ticket = await self.caller.reserve(prompt, model, "batch")
-        try:
-            async with self.gatherer.reply(prompt, attempt, again, ticket, place) as received:
-                return await self._finish(prompt, ticket, received.body, received.job, received.key)
-        except Unmatched as error:
-            ticket.unmatched = error
-            return await self._finish(prompt, ticket, error.body, error.job, error.key)
-        finally:
-            if ticket.is_unanswered and not ticket.is_settled:
-                self._booked[key] = ticket.reserved
-                self.caller.settle(ticket, ticket.reserved, is_told=False)
-            self.caller.settle(ticket, None)
-            self.caller.tell_spent()
+            except Unmatched as error:
+                ticket.unmatched = error
+                return await self._finish(prompt, ticket, error.body, error.job, error.key)
+            finally:
+                if ticket.is_unanswered and not ticket.is_settled:
+                    self._booked[key] = ticket.reserved
+                    self.caller.settle(ticket, ticket.reserved, is_told=False)
+                self.caller.settle(ticket, None)
+                self.caller.tell_spent()
 
     async def _finish(self, prompt: Prompt, ticket: Ticket, body: Body, job: Job, key: str) -> dict[str, Any]:
         caller, lane = self.caller, "batch"

@@ -15,7 +15,7 @@ import asyncio
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Literal
 
@@ -93,17 +93,22 @@ class Lanes(msgspec.Struct):
     chance: random.Random = msgspec.field(default_factory=random.Random)
     _leaving: asyncio.Task[None] | None = None
 
-    async def send(self, prompt: Prompt, attempt: Attempt) -> dict[str, Any]:
-        """Send a prompt and return the item's result.
+    def send(self, prompt: Prompt, attempt: Attempt) -> Awaitable[dict[str, Any]]:
+        """Send a prompt; await it for the item's result.
+
+        Thousands wait for a job, and a cancel goes through each of their coroutines: there are no more than needed.
 
         Raises:
             ItemError: There is no result; the type says what to do.
         """
         request_config = self.caller.request_configs["online"]
         permits = RequestPermits(prompt, attempt, request_config, is_free=self.lane in ("auto", "batch"))
-        if self.tries is None:
-            return await self._send(permits)
-        item = self.tries.of(prompt, attempt)
+        return self._send(permits) if self.tries is None else self._send_again(permits, self.tries)
+
+    async def _send_again(self, permits: RequestPermits, tries: Tries) -> dict[str, Any]:
+        """Send a prompt, again where its answer was of no use."""
+        attempt = permits.attempt
+        item = tries.of(permits.prompt, attempt)
         while True:
             try:
                 if item.count("blocked"):
@@ -111,9 +116,9 @@ class Lanes(msgspec.Struct):
                 else:
                     result = await self._send(permits, len(item.tries))
             except ItemError as error:
-                await self.tries.follow(item, attempt, error)
+                await tries.follow(item, attempt, error)
             else:
-                return self.tries.succeed(item, attempt, result)
+                return tries.succeed(item, attempt, result)
 
     @property
     def gatherer(self) -> Gatherer | None:
@@ -145,26 +150,27 @@ class Lanes(msgspec.Struct):
         if self.tries is not None:
             self.tries.recorded(outcomes)
 
-    async def _send(self, permits: RequestPermits, again: int = 0) -> dict[str, Any]:
+    def _send(self, permits: RequestPermits, again: int = 0) -> Awaitable[dict[str, Any]]:
         if self.lane == "batch":
-            return await self._batch(permits.prompt, permits.attempt, again)
+            return self._batch(permits, again)
         if self.lane == "auto" and self.has_batch:
-            return await self._auto(permits, again)
+            return self._first_by_batch(permits, again)
         if self.batch is not None and self.batch.holds(permits.prompt, permits.attempt, again):
-            with suppress(TooLate):
-                return await self._batch(permits.prompt, permits.attempt, again)
-        if self.lane == "flex":
-            return await self._flex(permits, self.flex_tries, again)
-        if self.lane == "auto":
-            return await self._auto(permits, again)
-        return await self._online(permits)
+            return self._first_by_batch(permits, again)
+        return self._beside(permits, again)
 
-    async def _auto(self, permits: RequestPermits, again: int) -> dict[str, Any]:
-        if self.has_batch and self.batch is not None:
-            with suppress(TooLate):
-                return await self._batch(permits.prompt, permits.attempt, again)
-        tries = self.flex_tries if self._flex_left_s() > 0 else 0
-        return await self._flex(permits, tries, again)
+    async def _first_by_batch(self, permits: RequestPermits, again: int) -> dict[str, Any]:
+        with suppress(TooLate):
+            return await self._batch(permits, again)
+        return await self._beside(permits, again)
+
+    def _beside(self, permits: RequestPermits, again: int) -> Awaitable[dict[str, Any]]:
+        """Send a prompt that is not for a batch, or not any more."""
+        if self.lane == "flex":
+            return self._flex(permits, self.flex_tries, again)
+        if self.lane == "auto":
+            return self._flex(permits, self.flex_tries if self._flex_left_s() > 0 else 0, again)
+        return self._online(permits)
 
     async def _online(self, permits: RequestPermits, model: str | None = None) -> dict[str, Any]:
         files = self.caller.files_of(permits.prompt)
@@ -200,12 +206,12 @@ class Lanes(msgspec.Struct):
                 await asyncio.sleep(self.chance.uniform(0.5, 1.0) * pause_s)
                 pause_s *= 2
         if self.flex_fallback == "batch" and self.has_batch and self.lane == "flex":
-            return await self._batch(permits.prompt, permits.attempt, again)
+            return await self._batch(permits, again)
         return await self._online(permits)
 
-    async def _batch(self, prompt: Prompt, attempt: Attempt, again: int) -> dict[str, Any]:
+    def _batch(self, permits: RequestPermits, again: int) -> Awaitable[dict[str, Any]]:
         assert self.batch is not None
-        return await self.batch.call(prompt, attempt, again)
+        return self.batch.call(permits.prompt, permits.attempt, again)
 
     async def _leave(self, deadline: Deadline, gatherer: Gatherer) -> None:
         await asyncio.sleep(max(0.0, deadline.batch_until_s - self.caller.clock.now_s()))

@@ -55,8 +55,11 @@ def ask(at, text):
     attempt = Attempt(f'"{text}"', 1, SimpleNamespace(join=lambda group: None))
 
     async def reply():
-        async with at.reply(prompt, attempt) as received:
-            return received.body
+        item = at.ask(prompt, attempt)
+        try:
+            return (await item.answer).body
+        finally:
+            at.let_go(item)
 
     return asyncio.ensure_future(reply())
 
@@ -234,13 +237,15 @@ def test_jobs_that_end_together_hand_out_one_block_at_a_time(tell, monkeypatch):
 
     async def take(at, text):
         (prompt,) = to_prompts([text])
-        async with at.reply(prompt, Attempt(f'"{text}"', 1, SimpleNamespace(join=lambda group: None))) as received:
-            inside.add(text)
-            await reached(lambda: len(fetched) == 4)
-            await asyncio.sleep(0.02)  # in which all others would come as well
-            most.append(len(inside))
-            inside.discard(text)
-            return text_of(received.body)
+        item = at.ask(prompt, Attempt(f'"{text}"', 1, SimpleNamespace(join=lambda group: None)))
+        received = await item.answer
+        inside.add(text)
+        await reached(lambda: len(fetched) == 4)
+        await asyncio.sleep(0.02)  # in which all others would come as well
+        most.append(len(inside))
+        inside.discard(text)
+        at.let_go(item)
+        return text_of(received.body)
 
     monkeypatch.setattr(Api, "download", noted)
     with night_service(batch_delay_s=0.1) as service:

@@ -348,8 +348,8 @@ class Runner:
         lingering = error.ended if isinstance(error, StillRunning) else None
         recorded = self._failed(slot, ticket, error, lingering)
         slot.stopped_by = ""
-        if self._latest is not ticket or slot.worker.cancelling():
-            await self._rest(slot.worker, recorded)
+        if self.state is None and (self._latest is not ticket or slot.worker.cancelling()):
+            await self._rest(slot.worker, recorded)  # at the end of a run only the runner waits for what is recorded
         while lingering is not None and not lingering.done() and not self._stopped.done():
             try:
                 await asyncio.wait([lingering, self._stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -18,8 +18,8 @@ One subject, hence its length: the way of an item into a job, and of a job to it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -181,16 +181,17 @@ class Gatherer:
         number = self._items.index.of(key)
         return None if number is None else self._jobs.get(number) or self._items.index.kept.get(number)
 
-    @asynccontextmanager
-    async def reply(
+    def ask(
         self,
         prompt: Prompt,
         attempt: Attempt,
         again: int = 0,
         stake: Stake | None = None,
         place: tuple[str, str] | None = None,
-    ) -> AsyncIterator[Received]:
-        """Wait for a prompt's job, and return the reply; no more replies are read while some are in use.
+    ) -> PendingItem:
+        """Let a prompt go into a job, and return what waits for its answer, until `let_go`.
+
+        No more answers are read while some are in use.
 
         Args:
             again: How many answers were read already, each of another job, and were of no use.
@@ -199,10 +200,7 @@ class Gatherer:
 
         Raises:
             TooLate: `give_up` was called.
-            OtherModel: No job was made of it, as the service refuses its model.
-            Withheld: Its job is left running, or its state is unknown.
-            Held: Its job ended without its answer, which may come yet or has been paid for.
-            ItemError: There is no reply; the type says what to do.
+            Withheld: A job was left running, or its state is unknown: nothing more is sent.
         """
         model, key = place or self.place_of(prompt, attempt, again)
         number = self._items.index.of(key)
@@ -217,16 +215,15 @@ class Gatherer:
             attempt.join(number)
             self._want(number)
         self._gather_soon()
-        try:
-            yield await answer
-        except asyncio.CancelledError:
-            if self._state() == "cancelled":
-                self._cancel_all()  # before the others hear of it: of thousands that takes a while
-            raise
-        finally:
-            if self._items.by_key.get(key) is item:
-                del self._items.by_key[key]
-            self._collector.taken(key)
+        return item
+
+    def let_go(self, item: PendingItem) -> None:
+        """Note that the answer to an item was taken, or that nobody waits for it any more."""
+        if self._cancelled is None and self._state() == "cancelled":
+            self._cancel_all()  # before the others hear of it: of thousands that takes a while
+        if self._items.by_key.get(item.key) is item:
+            del self._items.by_key[item.key]
+        self._collector.taken(item.key)
 
     def _cancel_all(self) -> asyncio.Task[None]:
         """Stop what is under way, and cancel the jobs, once."""

@@ -170,7 +170,9 @@ class PendingItem(msgspec.Struct, frozen=True):
         model: The model of that job.
         prompt: The item.
         attempt: The session's attempt.
-        answer: Resolved with the answer or an error.
+        answer: Resolved with the answer, or with an error: `OtherModel` where no job was made of it, as the service
+            refuses its model; `Withheld` where its job is left running, or its state is unknown; `Held` where its job
+            ended without its answer, which may come yet or has been paid for; else one whose type says what to do.
         stake: What is reserved for it.
     """
 
