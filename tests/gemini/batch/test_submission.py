@@ -13,6 +13,7 @@ from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.spool import spooled
 from ipybatch.gemini.batch.submission import FileLost, polls
 from ipybatch.gemini.service.api import NotReady, NotSent, StoreFull
+from ipybatch.simulators.gemini.batches import BatchEndpoints
 from ipybatch.simulators.gemini.files import File
 from ipybatch.simulators.gemini.quotas import as_trouble, not_found
 from ipybatch.testing import START_UNIX_S
@@ -153,6 +154,50 @@ def test_a_429_to_a_job_that_was_taken_is_found_out(session):
     with gemini(create_faults=["429_after"]) as service:
         assert session(service).submit().state in LIVE
         assert service.jobs == 1
+
+
+@pytest.fixture
+def hidden(monkeypatch):
+    """Let so many looks at the list of jobs fail; the number can be changed."""
+    left, shown = {"looks": math.inf}, BatchEndpoints.list
+
+    def shown_or_not(self, *arguments):
+        left["looks"] -= 1
+        return as_trouble(503) if left["looks"] >= 0 else shown(self, *arguments)
+
+    monkeypatch.setattr(BatchEndpoints, "list", shown_or_not)
+    return left
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_429_is_believed_once_the_list_can_be_read(session, hidden, when):
+    """A job that was taken all the same would be sent twice."""
+    hidden["looks"] = 2
+    with gemini(create_faults=[f"429_{when}"]) as service:
+        at = session(service)
+        if when == "after":
+            assert at.submit().state in LIVE
+        else:
+            with pytest.raises(RateLimited):
+                at.submit()
+            assert [job.state for job in at.store.of_session("night")] == ["intent"]
+        assert service.jobs == (when == "after")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_429_is_a_doubt_while_the_list_cannot_be_read(session, hidden, when):
+    """Told, and looked for in the list before anything is sent again."""
+    with gemini(create_faults=[f"429_{when}"]) as service:
+        at = session(service)
+        job = at.submit()
+        assert job.state == "unknown"
+        assert "the service could not be asked" in job.reason
+        assert "It is not sent again by itself" in job.reason
+        assert at.refresh(job).state == "unknown"
+        hidden["looks"] = 0
+        found = at.refresh(job).state
+        assert found in LIVE if when == "after" else found == "unknown"
+        assert service.jobs == (when == "after")
 
 
 def test_without_a_line_nothing_is_in_doubt(journal, clock):

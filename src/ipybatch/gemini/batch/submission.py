@@ -4,8 +4,8 @@ Rule: only an intent is sent, and it is marked as sent before.  Whether a job wa
 service's list, and never found out by sending it again.
 
     intend --> upload --> wait until ACTIVE --> mark as sent --> create --> accepted: pending, running ...
-                 ^                                  ^              |------> refused for now: an intent with its file
-                 |                                  `--------------|
+                 ^                                  ^              |------> refused for now, and the list, which can
+                 |                                  `--------------|          be read, has none: an intent with its file
                  `-- not again while its file is there, also      |------> rejected: failed, the error is raised
                      not by another process                        `------> in doubt: list until found --> adopted
                                                                               `--> not found in time: unknown
@@ -41,6 +41,18 @@ FILE_LEFT_S = 3600.0  # least time until a file is removed: the job has to be cr
 
 class FileLost(Transient):
     """The file of an intent cannot be used: the journal keeps no trace of the intent, and the requests need another."""
+
+
+class Unseen(msgspec.Struct, frozen=True):
+    """A job that a look at the service did not find.
+
+    Attributes:
+        why: Why, in one line.
+        is_told: Whether the service told that it has none; else it could not be asked.
+    """
+
+    why: str
+    is_told: bool
 
 
 class Submission:
@@ -137,7 +149,7 @@ class Submission:
         Raises:
             Permanent: The service rejects the job.
             Refused: The service rejects the key or the account.
-            RateLimited: The service rejects the job for now; it is an intent again.
+            RateLimited: The service rejects the job for now, and lists none; it is an intent again.
             Transient: The job was not sent, or its file is not ready; it is an intent again.
             Fenced: Another process submits it.
         """
@@ -150,8 +162,9 @@ class Submission:
             raise
         except RateLimited as error:
             # As far as we know it then accepts nothing; a look-up is free, and a second job is not.
-            if isinstance(found := await self._look(job), Operation):
-                return await self._store.put(reported(job, found))
+            found = await self._find(job, is_refused=True)
+            if isinstance(found, Operation) or not found.is_told:
+                return await self._adopt(job, found)
             await self._store.hold(job, str(error))
             raise
         except (Permanent, Refused) as error:
@@ -185,16 +198,29 @@ class Submission:
         Raises:
             Fenced: The job is no longer in the journal.
         """
-        deadline_s = self._clock.now_s() + self._grace_s
-        pause_s = FIRST_PAUSE_S
-        while not isinstance(found := await self._look(job), Operation):
+        return await self._adopt(job, await self._find(job))
+
+    async def _adopt(self, job: Job, found: Operation | Unseen) -> Job:
+        if isinstance(found, Operation):
+            return await self._store.put(reported(job, found))
+        return await self._store.put(
+            msgspec.structs.replace(job, state="unknown", reason=self._why_lost(job, found.why))
+        )
+
+    async def _find(self, job: Job, *, is_refused: bool = False) -> Operation | Unseen:
+        """Look a job up repeatedly within the grace time.
+
+        Args:
+            is_refused: The service has said that it does not accept it: to be told that there is none is enough.
+        """
+        deadline_s, pause_s = self._clock.now_s() + self._grace_s, FIRST_PAUSE_S
+        while isinstance(found := await self._look(job), Unseen) and not (is_refused and found.is_told):
             left_s = deadline_s - self._clock.now_s()
             if left_s <= 0:
-                reason = self._why_lost(job, found)
-                return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=reason))
+                break
             await asyncio.sleep(min(pause_s, left_s))
             pause_s *= 2
-        return await self._store.put(reported(job, found))
+        return found
 
     async def refresh(self, job: Job) -> Job:
         """Request and record a job's present state, once; a job in doubt is looked up once.
@@ -208,16 +234,12 @@ class Submission:
             return job
         if not job.remote:
             found = await self._look(job)
-            return job if isinstance(found, str) else await self._store.put(reported(job, found))
+            return job if isinstance(found, Unseen) else await self._store.put(reported(job, found))
         try:
             return await self._store.put(reported(job, await self._api.get(job.remote)))
         except Missing as error:  # the list may show it all the same; and to another key it shows nothing
             found = await self._look(job)
-            if isinstance(found, Operation):
-                return await self._store.put(reported(job, found))
-            return await self._store.put(
-                msgspec.structs.replace(job, state="unknown", reason=self._why_lost(job, str(error)))
-            )
+            return await self._adopt(job, Unseen(str(error), is_told=True) if isinstance(found, Unseen) else found)
 
     async def wait(self, jobs: Sequence[Job], *, poll_s: float, wait_s: float) -> list[Job]:
         """Poll until all jobs have ended, or ``wait_s`` is over; a poll without an answer is repeated.
@@ -246,15 +268,16 @@ class Submission:
         except Transient:
             return job
 
-    async def _look(self, job: Job) -> Operation | str:
-        """Return the job as the service shows or lists it, or the reason why it is not found."""
+    async def _look(self, job: Job) -> Operation | Unseen:
+        """Return the job as the service shows or lists it."""
         try:
             if job.remote:
                 with suppress(Missing):
                     return await self._api.get(job.remote)
-            return await self._api.find(job.display_name) or "the service does not list it"
+            found = await self._api.find(job.display_name)
         except BatchError as error:
-            return f"the service could not be asked: {error}"
+            return Unseen(f"the service could not be asked: {error}", is_told=False)
+        return found or Unseen("the service does not list it", is_told=True)
 
     def _held(self, session: str, spooled: Spooled) -> Job | None:
         """Return the intent that has the file of these requests already."""
