@@ -175,6 +175,17 @@ class TestMaking:
         changed = desk.store.put("hours", request(every="5h"), before=changed)
         assert changed.next_s == desk.time.now_s + 5 * 3600
 
+    def test_another_end_moves_no_time(self, desk):
+        """Its start is past, and is not refused; every six hours stays at the same hours."""
+        row = desk.store.put("hours", request(every="6h", start_at="2026-12-01T13:00", until="2026-12-09"))
+        desk.time.now_s += 3 * 3600
+        row = desk.store.put("hours", request(every="6h", start_at="2026-12-01T13:00"), before=row)
+        assert row.next_s == at("2026-12-01T19:00")
+        row = desk.store.put("anew", request(every="6h"))
+        desk.time.now_s += 3600
+        changed = desk.store.put("anew", request(every="6h", until="2026-12-09"), before=row)
+        assert changed.next_s == row.next_s
+
     def test_pages_by_name(self, desk):
         for name in "cab":
             desk.store.put(name, request())

@@ -86,6 +86,17 @@ class TestMaking:
             refused(put(server, told={**NIGHTLY, **given}, query=query), 422, field)
         assert server.get("/schedules").json()["items"] == []
 
+    def test_a_rule_with_a_star_is_no_path(self, server):
+        """The message shows the rule as it was given."""
+        told = refused(put(server, told={**NIGHTLY, "every": None, "at": None, "cron": "*/0 * * * *"}), 422, "cron")
+        assert "got '*/0 * * * *'" in told["detail"]
+
+    def test_a_note_names_files_without_their_folders(self, server):
+        put(server)
+        store = server.services.schedules()
+        store._change(store.find("night"), note="/home/ana/templates/night.toml: it is none")
+        assert server.get("/schedules/night").json()["note"] == "night.toml: it is none"
+
     def test_pages(self, server):
         for name in "abc":
             put(server, name)

@@ -18,7 +18,7 @@ from ipybatch.engine.store.journal import is_busy
 from ipybatch.errors import BatchError, EngineBusy, JournalError, JournalLocked, MissingExtra
 
 RETRY = {"Retry-After": "1"}  # of a journal that another program holds just now
-_PATH = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)(?:[^\s'\":,;()]+[/\\])*(?=[^\s'\":,;()/\\])")
+_PATH = re.compile(r"(?<![\w.:/*])(?:/|[A-Za-z]:\\)(?:[^\s'\":,;()]+[/\\])*(?=[^\s'\":,;()/\\])")
 
 
 class Refusal(web.HTTPError):

@@ -26,6 +26,8 @@ from ipybatch.server.schedule_rows import BACK_S, Row
 from ipybatch.server.templates import WrongField
 from ipybatch.server.wire import ScheduleTiming
 
+_NOT_WHEN: dict[str, object] = {"misfire": "run", "grace": "", "paused": False}
+_NOT_COUNTED = {**_NOT_WHEN, "until": None}  # what times are not counted from
 _UNTIL = "a time to come in ISO 8601, such as 2030-01-31T22:00 or 2030-01-31"
 
 
@@ -74,13 +76,13 @@ def read_timing(given: ScheduleTiming, now_s: float, before: Row | None = None) 
     given = _only_timing(given, zone=name)
     with _naming("grace", given.grace):
         read_span(given.grace, "grace", least_s=0.0)
-    is_same = before is not None and _only_timing(given, misfire="run", grace="", paused=False) == _only_timing(
-        timing_of(before), misfire="run", grace="", paused=False
-    )
-    if is_same and before is not None:
+    if before is not None and _only_timing(given, **_NOT_WHEN) == _only_timing(timing_of(before), **_NOT_WHEN):
         return Timing(given=given, recurrence=recurrence_of(before))
     start_s = until_s = None
-    if given.start_at is not None:
+    anchor_s = now_s
+    if before is not None and _only_timing(given, **_NOT_COUNTED) == _only_timing(timing_of(before), **_NOT_COUNTED):
+        start_s, anchor_s = before.start_s, before.anchor_s  # another end does not begin it anew
+    elif given.start_at is not None:
         with _naming("start_at", given.start_at):
             start_s = read_start(given.start_at, now_s, zone)
     if given.until is not None:
@@ -91,7 +93,7 @@ def read_timing(given: ScheduleTiming, now_s: float, before: Row | None = None) 
             cron=given.cron or "",
             at=given.at or "",
             zone=name,
-            anchor_s=now_s,
+            anchor_s=anchor_s,
             start_s=start_s,
             until_s=until_s,
         )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, TypeVar
 
+import msgspec
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
@@ -33,7 +34,7 @@ from ipybatch.server.handler import (
     encode,
     etag_of,
 )
-from ipybatch.server.refusal import Refusal
+from ipybatch.server.refusal import Refusal, without_paths
 from ipybatch.server.schedule_rows import Row
 from ipybatch.server.services import Services
 from ipybatch.server.ticks import until_tick
@@ -224,7 +225,8 @@ def _tell(services: Services, row: Row) -> Schedule:
 
     store = services.schedules()
     base = f"{services.app.base_url.rstrip('/')}/ipybatch/api/v1"
-    return tell(row, store.last(row), time.time(), base)
+    told = tell(row, store.last(row), time.time(), base)
+    return msgspec.structs.replace(told, note=without_paths(told.note))
 
 
 @contextmanager

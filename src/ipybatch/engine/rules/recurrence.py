@@ -19,7 +19,6 @@ import datetime as dt
 import itertools
 import math
 import re
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -117,13 +116,14 @@ class Recurrence:
 
     def latest_s(self, after_s: float, until_s: float) -> float | None:
         """Return the last time after a moment and up to another one; None when there is none."""
-        back_s = 3600.0
-        while True:  # from the end: years of minutes are not walked through
-            since_s = max(after_s, until_s - back_s)
-            latest = deque(self.times(since_s, until_s), maxlen=1)
-            if latest or since_s <= after_s:
-                return latest[0] if latest else None
-            back_s *= 4
+        latest_s = next(self.times(after_s, until_s), None)
+        if latest_s is None:
+            return None
+        while until_s - latest_s > _DAY_S:  # by halves: years of minutes are not walked through
+            half_s = (latest_s + until_s) / 2
+            found_s = next(self.times(half_s, until_s), None)
+            latest_s, until_s = (latest_s, half_s) if found_s is None else (found_s, until_s)
+        return [latest_s, *self.times(latest_s, until_s)][-1]
 
     def count(self, after_s: float, until_s: float) -> int:
         """Return how many times there are after a moment and up to another one, at most `MOST_COUNTED`."""
