@@ -78,6 +78,28 @@ def test_arrays_travel_beside_the_pickle_and_can_be_changed():
     got[0][0] = 7
 
 
+CELL = """
+def outer():
+    def inner():
+        return 1 / 0
+    return inner
+
+class Model:
+    def fit(self):
+        return outer()()
+"""
+
+
+def test_code_of_a_notebook_keeps_its_file_and_lines():
+    """Tracebacks name the cell: also where functions are within others, and in classes."""
+    cell = {"__name__": "__main__"}
+    exec(compile(CELL, "<cell 3>", "exec"), cell)
+    model = protocol.decode([bytes(part) for part in protocol.encode(cell["Model"]())[1:]])
+    with pytest.raises(ZeroDivisionError) as raised:
+        model.fit()
+    assert [(str(entry.path), entry.lineno + 1) for entry in raised.traceback[1:]] == [("<cell 3>", 9), ("<cell 3>", 4)]
+
+
 @given(st.integers(0, 200))
 def test_a_line_that_ends_too_soon_is_no_answer(kept):
     line = Slow(1000)

@@ -31,6 +31,7 @@ from ipybatch.backends.dask.protocol import ClientClosed, Frame, Handed, Kind
 from ipybatch.backends.dask.worker import WorkerOptions
 from ipybatch.backends.process.backend import encode_call, result_of
 from ipybatch.backends.process.protocol import Ended as ProcessEnd
+from ipybatch.backends.process.protocol import dumps
 from ipybatch.backends.threads import Threads
 from ipybatch.engine.data.policy import check_bound
 from ipybatch.engine.data.spec import StillRunning, is_coroutine
@@ -332,12 +333,9 @@ def _encode(work: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Frame]
 
 def _encode_work(work: Callable[..., Any]) -> bytes:
     try:
-        import cloudpickle
-    except ImportError:
-        raise MissingExtra("dask") from None
-    try:
-        pickled: bytes = cloudpickle.dumps(work, protocol=5)
+        return dumps(work)
+    except MissingExtra:
+        raise
     except Exception as error:
         msg = f"the work cannot be sent to a worker: {type(error).__name__}: {error}"
         raise classify.Judged(msg, classify.Verdict(classify.Kind.SETUP, advice=_SENT)) from error
-    return pickled

@@ -248,7 +248,7 @@ async def result_of(answer: Answer, ended: Ended, timeout_s: float | None, threa
     try:
         async with asyncio.timeout(bound_s) as bound:
             result, error = await threads.run(decode_answer, (answer,))
-    except StillRunning:
+    except (StillRunning, TimeoutError):  # the latter from Python 3.13 on; reading raises none of its own
         if not bound.expired():
             raise
         msg = f"the result cannot be read in this process within {bound_s:.0f} s, though it was where it was made"

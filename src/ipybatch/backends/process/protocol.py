@@ -22,12 +22,16 @@ How an attempt ends without an answer::
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import pickle
 import signal
 import struct
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from types import CodeType
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -148,15 +152,48 @@ def encode(value: Any) -> Parts:
     Raises:
         MissingExtra: cloudpickle is not installed.
     """
+    buffers: list[pickle.PickleBuffer] = []
+    body = dumps(value, buffers.append)
+    parts = [memoryview(body), *(buffer.raw() for buffer in buffers)]
+    sizes = [part.nbytes for part in parts]
+    return [struct.pack(f"!{len(sizes) + 1}Q", len(sizes), *sizes), *parts]
+
+
+def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
+    """Pickle an object, definitions of a notebook by value.
+
+    Raises:
+        MissingExtra: cloudpickle is not installed.
+    """
+    file = io.BytesIO()
+    _pickler()(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+    return file.getvalue()
+
+
+@functools.cache
+def _pickler() -> Any:
+    """Return cloudpickle's class, so changed that code keeps its file: from 3.1.3 on it is sent without.
+
+    Tracebacks would name ``<dynamic-code>`` instead of a cell. Source: https://github.com/cloudpipe/cloudpickle/pull/560
+    """
     try:
         import cloudpickle
     except ImportError:
         raise MissingExtra("forecast") from None
-    buffers: list[pickle.PickleBuffer] = []
-    body: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    parts = [memoryview(body), *(buffer.raw() for buffer in buffers)]
-    sizes = [part.nbytes for part in parts]
-    return [struct.pack(f"!{len(sizes) + 1}Q", len(sizes), *sizes), *parts]
+    ways = cloudpickle.Pickler.dispatch_table
+
+    def reduce_code(code: CodeType) -> tuple[Any, ...]:
+        make, arguments = ways[CodeType](code)
+        return _code_in_file, (code.co_filename, make, arguments)
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # without types
+        dispatch_table: ClassVar = ChainMap({CodeType: reduce_code}, ways)
+
+    return Pickler
+
+
+def _code_in_file(filename: str, make: Callable[..., CodeType], arguments: tuple[Any, ...]) -> CodeType:
+    return make(*arguments).replace(co_filename=filename)
 
 
 def decode(parts: Sequence[Any]) -> Any:

@@ -44,7 +44,7 @@ import msgspec
 from ipybatch.engine.data.background import HAS_THREADS
 from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import registration, schema
-from ipybatch.engine.store.journal_file import Log, identity, inode, read_log
+from ipybatch.engine.store.journal_file import Log, identity, inode, read_log, real_path
 from ipybatch.engine.store.network_copy import NetworkCopy, home_of
 from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
 
@@ -499,7 +499,7 @@ def resolved(path: Path) -> Path:
         JournalError: It leads nowhere.
     """
     try:
-        return path.expanduser().resolve()
+        return real_path(path.expanduser())
     except (OSError, RuntimeError, ValueError) as error:  # no such user, links in a circle, a NUL in it
         msg = f"journal {str(path)!r} leads nowhere ({error}): choose another journal= or {PATH_VARIABLE}"
         raise JournalError(msg) from error

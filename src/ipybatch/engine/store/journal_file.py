@@ -5,12 +5,30 @@ A file may be deleted, replaced or overwritten while it is open; SQLite notices 
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import msgspec
 
 Inode = tuple[int, int]
+_IN_A_CIRCLE = 1921  # Windows' number for it
+
+
+def real_path(path: Path) -> Path:
+    """Return a path without ``..`` and symbolic links; `Path.resolve` says nothing of a circle from Python 3.13 on.
+
+    Raises:
+        OSError: Its links lead in a circle.
+        ValueError: It is no path: there is a NUL in it.
+    """
+    found = Path(os.path.realpath(path))
+    try:
+        found.stat()
+    except OSError as error:  # else opening the file says what is wrong
+        if error.errno == errno.ELOOP or getattr(error, "winerror", 0) == _IN_A_CIRCLE:
+            raise
+    return found
 
 
 def identity(path: Path) -> tuple[Inode | None, ...]:

@@ -41,6 +41,7 @@ import msgspec
 from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import registration, schema
 from ipybatch.engine.store.atomic_write import draft_of
+from ipybatch.engine.store.journal_file import real_path
 from ipybatch.errors import JournalError, JournalLocked
 
 REST_S = 2.0  # from the end of the last session until it is copied: a notebook may begin the next one
@@ -115,8 +116,8 @@ def _local_folders() -> Iterator[Path]:
 
 def _is_local(path: Path) -> bool:
     try:
-        return _file_system(path.resolve()) not in _NETWORK
-    except (OSError, RuntimeError):
+        return _file_system(real_path(path)) not in _NETWORK
+    except OSError:
         return False
 
 
