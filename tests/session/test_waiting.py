@@ -18,7 +18,6 @@ CHILD = """
 import asyncio, sys, threading
 import {nest} as nest
 from ipybatch import BatchSession
-nest.apply()
 turned = threading.Event()
 
 async def kernel():
@@ -27,6 +26,7 @@ async def kernel():
     turned.set()
 
 async def cell():
+    nest.apply()  # in a loop that runs: nest_asyncio2 patches no other from Python 3.12 on
     beside = asyncio.ensure_future(kernel())
     session = BatchSession("nested", lambda item: turned.wait(10), [1, 2], journal=sys.argv[1])
     print(session.run())
