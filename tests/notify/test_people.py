@@ -1,15 +1,18 @@
 """Mail and desktop: what arrives, and what of it is in no log."""
 
 import asyncio
+import contextlib
 import email
 import email.policy
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 
 import pytest
+import requests
 from aiosmtpd.smtp import SMTP, AuthResult
 
 from ipybatch import Permanent, notify
@@ -25,7 +28,8 @@ class MailServer:
     """A mail server on loopback that wants a password, and keeps what it is sent."""
 
     def __init__(self):
-        self.mails, self.refusal = [], ""
+        self.mails, self.refusal, self.delay_s = [], "", 0.0
+        self.unknown = set()  # addresses
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
@@ -43,7 +47,14 @@ class MailServer:
     def _authenticate(self, server, session, envelope, mechanism, data):
         return AuthResult(success=data.password == PASSWORD.encode(), handled=False)
 
+    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802  # aiosmtpd's
+        if address in self.unknown:
+            return "450 try later"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
     async def handle_DATA(self, server, session, envelope):  # noqa: N802  # aiosmtpd's
+        await asyncio.sleep(self.delay_s)
         if self.refusal:
             return self.refusal
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
@@ -74,6 +85,11 @@ def work(item):
 
 def finish():
     delivery.deliverer.finish(20.0)
+
+
+def make_due(journal):
+    with contextlib.closing(sqlite3.connect(journal)) as database, database:
+        database.execute("UPDATE outbox SET due_s = 0")
 
 
 def attachments(mail):
@@ -157,6 +173,70 @@ def test_a_mail_that_is_refused_says_why_without_addresses(live, mail_server):
     assert error
     for hidden in (PASSWORD, "boss@", "127.0.0.1"):
         assert hidden not in error
+
+
+def test_who_has_a_mail_is_not_sent_it_again_for_others_sake(live, mail_server):
+    """Also by another process: the journal knows who has it, by marks that name nobody."""
+    notify.add_channel("team-mail", mail_server.url.replace("boss@example.org", "ana@example.org,bo@example.org"))
+    mail_server.unknown = {"bo@example.org"}
+    session = live(work, ["one"], notify="team-mail")
+    session.run()
+    finish()
+    error = notify.outbox(session.journal)["error"][0]
+    assert error.startswith("1 of 2 addresses have no mail: ")
+    make_due(session.journal)
+    assert notify.deliver(session.journal) == 0
+    assert [recipients for recipients, _ in mail_server.mails] == [["ana@example.org"]]
+    mail_server.unknown = set()
+    make_due(session.journal)
+    code = f"from ipybatch import notify; print(notify.deliver({str(session.journal)!r}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+    assert [recipients for recipients, _ in mail_server.mails] == [["ana@example.org"], ["bo@example.org"]]
+    assert len({mail["X-Ipybatch-Delivery"] for _, mail in mail_server.mails}) == 1
+    assert b"example.org" not in session.journal.read_bytes()
+
+
+def test_a_mail_server_that_takes_its_time_is_sent_a_mail_once(live, mail_server, monkeypatch):
+    """It looks through the attachment before it says that it has the mail."""
+    monkeypatch.setattr(people, "CONNECT_S", 0.05)
+    mail_server.delay_s = 0.5
+    notify.add_channel("team-mail", mail_server.url)
+    session = live(work, ["one"], notify="team-mail")
+    session.run()
+    finish()
+    assert notify.outbox(session.journal)[["state", "attempts"]].values.tolist() == [["sent", 1]]
+    assert len(mail_server.mails) == 1
+
+
+def test_a_mail_server_that_cannot_be_used_says_why(mail_server):
+    """Not only that it failed."""
+    notify.add_channel("plain", mail_server.url.replace("mode=insecure", "mode=starttls"))
+    with pytest.raises(NotSent, match="STARTTLS extension not supported"):
+        notify.test_channel("plain")
+    notify.add_channel("gone", mail_server.url.replace(str(mail_server.port), "1"))
+    with pytest.raises(NotSent, match="Connection refused"):
+        notify.test_channel("gone")
+
+
+def test_the_cause_of_a_service_holds_no_address():
+    """Texts of HTTP clients hold whole addresses, of which the path is a password with some."""
+    error = requests.ConnectionError("HTTPSConnectionPool(host='hooks.example.org'): url: /services/short/T0ken")
+    with people._silence.hold() as said:
+        try:
+            raise error
+        except OSError:
+            logging.getLogger("apprise").warning("it failed")
+        logging.getLogger("apprise").warning("and again")
+    assert said == ["it failed (ConnectionError)", "and again"]
+
+
+def test_what_was_being_handled_before_is_no_cause():
+    try:
+        raise RuntimeError("another matter")
+    except RuntimeError:
+        with people._silence.hold() as said:
+            logging.getLogger("apprise").warning("it failed")
+    assert said == ["it failed"]
 
 
 def test_a_wrong_password_is_told_and_not_shown(mail_server):

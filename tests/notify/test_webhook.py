@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+import ssl
 import time
+import urllib.error
 
 import pytest
 from hypothesis import given
@@ -47,3 +49,17 @@ def test_whatever_stands_in_the_headers_is_refused(timestamp, signature):
     told = {"X-Ipybatch-Timestamp": timestamp, "X-Ipybatch-Signature": signature}
     assert not notify.verify(SECRET, told, b"{}")
     assert not notify.verify(SECRET, {}, b"{}")
+
+
+def test_a_certificate_that_is_not_trusted_is_told_with_what_to_do(monkeypatch):
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
+    error.verify_message = "Hostname mismatch, certificate is not valid for 'hooks.example.org'"
+
+    def refuse(*given, **more):
+        raise urllib.error.URLError(error)
+
+    monkeypatch.setattr(webhook, "_open", refuse)
+    notify.add_channel("hook", "json+https://hooks.example.org/in", secret=SECRET)
+    with pytest.raises(notify.NotSent, match=r"not trusted here .*SSL_CERT_FILE") as caught:
+        notify.test_channel("hook")
+    assert "hooks.example.org" not in str(caught.value)

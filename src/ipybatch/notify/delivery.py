@@ -262,7 +262,7 @@ class Round:
             self._ended.put((message, ended))
 
     def _send_one(self, message: Message) -> bool:
-        error, wait_s = "", 0.0
+        error, wait_s, reached = "", 0.0, message.notice.reached
         until_s = time.monotonic() + rows.LEASE_S
         try:
             if message.id not in _unrecorded:
@@ -271,6 +271,7 @@ class Round:
                     _send(channel, self._parcel(message, channel, stack))
         except NotSent as refusal:
             error, wait_s = str(refusal), min(refusal.wait_s, rests.LONGEST_S)
+            reached = refusal.reached or reached
             if wait_s:
                 rests.begin(message.channel, wait_s)
         except BatchError as refusal:  # the channel is gone, or its file is not what it must be
@@ -278,14 +279,14 @@ class Round:
         except Exception as failure:
             _log.debug("a message was not sent", exc_info=True)
             error = describe(failure)
-        state = self._settle(message, error, wait_s, until_s)
+        state = self._settle(message, until_s, error, wait_s=wait_s, reached=reached)
         if state == "given up":
             _log.warning("session %r: %s", message.notice.name, rows.given_up(message, error))
         elif error:
             _log.info("session %r: channel %r was not told: %s", message.notice.name, message.channel, error)
         return state == "sent"
 
-    def _settle(self, message: Message, error: str, wait_s: float, until_s: float) -> DeliveryState:
+    def _settle(self, message: Message, until_s: float, error: str, **told: Any) -> DeliveryState:
         """Record how an attempt came out, as soon as the journal can be written.
 
         What was sent, and cannot be recorded before its lease is over, is not sent again by this process.
@@ -298,9 +299,7 @@ class Round:
             _unrecorded.add(message.id)
         while True:
             try:
-                state = history.jot(
-                    self._path, lambda database: rows.settle(database, message, now_s, error, wait_s=wait_s)
-                )
+                state = history.jot(self._path, lambda database: rows.settle(database, message, now_s, error, **told))
             except JournalError as trouble:
                 if isinstance(trouble, history.Gone) or time.monotonic() + SETTLE_S >= until_s:
                     raise
@@ -349,7 +348,8 @@ def _is_latest(database: sqlite3.Connection, message: Message, most: float) -> b
 
 def _parcel(id_: str, notice: Notice, **given: Any) -> Parcel:
     title, body = texts.title_of(notice), texts.body_of(notice)
-    return Parcel(id=id_, kind=notice.kind, title=title, body=body, at_s=notice.at_s, **given)
+    told = {"kind": notice.kind, "at_s": notice.at_s, "reached": notice.reached, **given}
+    return Parcel(id=id_, title=title, body=body, **told)
 
 
 def _send(channel: Channel, parcel: Parcel) -> None:

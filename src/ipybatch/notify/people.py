@@ -8,21 +8,25 @@ that `NotSent` tells, without the address.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ipybatch.engine.data.masking import describe, mask
+from ipybatch.engine.data.masking import mask
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.notify.addresses import DESKTOP, MAIL, Channel
-from ipybatch.notify.parcel import NotSent, Parcel
+from ipybatch.notify.parcel import NotSent, Parcel, reason_of
 
-READ_S, CONNECT_S = 30.0, 10.0  # apprise's own 4 s are too short for a mail with an attachment
+CONNECT_S, READ_S = 10.0, 30.0  # apprise's own 4 s are short
+MAIL_S = 60.0  # for each answer of a mail server, which reads an attachment before it takes the mail
+MAILS_S = 90.0  # no further mail of a message is begun after so long: its lease would end
 _DESKTOPS = {"darwin": ("macosx://",), "win32": ("windows://",)}
 _OTHER_DESKTOPS = ("dbus://", "gnome://")
 _LOGGERS = ("apprise", "urllib3", "urllib3.connectionpool", "urllib3.util.retry", "requests", "httpx", "httpcore")
@@ -34,6 +38,7 @@ class _Silence(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[int, list[str]] = {}  # by thread
+        self._before: dict[int, BaseException | None] = {}  # what was being handled when it began
 
     @contextmanager
     def hold(self) -> Iterator[list[str]]:
@@ -42,19 +47,29 @@ class _Silence(logging.Filter):
         apprise.setLevel(max(apprise.level, logging.WARNING))  # it makes the texts of lower levels for nobody
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self)  # one that is there is not added again
-        said = self._said[threading.get_ident()] = []
+        thread = threading.get_ident()
+        said = self._said[thread] = []
+        self._before[thread] = sys.exception()
         try:
             yield said
         finally:
-            del self._said[threading.get_ident()]
+            del self._said[thread], self._before[thread]
 
     def filter(self, record: logging.LogRecord) -> bool:
         said = self._said.get(threading.get_ident())
         if said is None:
             return True
         if record.name == "apprise" and record.levelno >= logging.WARNING:
-            said.append(record.getMessage())
+            error = sys.exception()  # apprise warns where it handles it, and would tell it at DEBUG
+            is_new = error is not None and error is not self._before[threading.get_ident()]
+            said.append(f"{record.getMessage()}{f' ({_cause(error)})' if is_new else ''}")
         return False
+
+
+def _cause(error: BaseException | None) -> str:
+    """Return what a failure was; of those of HTTP their kind alone, since their texts hold whole addresses."""
+    is_plain = type(error).__module__ in ("builtins", "smtplib", "socket", "ssl")
+    return type(error).__name__ if error is None or not is_plain else reason_of(error)
 
 
 _silence = _Silence()
@@ -91,7 +106,39 @@ def send(channel: Channel, parcel: Parcel) -> None:
         if plugin is None:
             msg = f"channel {channel.name!r} is no address that apprise understands here"
             raise NotSent(msg)
-        _send(plugin, channel, parcel, said)
+        if channel.kind == MAIL:
+            _send_mails(plugin, channel, parcel, said)
+        else:
+            _send(plugin, channel, parcel, said)
+
+
+def _send_mails(plugin: Any, channel: Channel, parcel: Parcel, said: list[str]) -> None:
+    """Send a mail to each address of a channel, once: those that have it are not sent it again for the others' sake.
+
+    Raises:
+        NotSent: Not all have it.
+    """
+    addresses, reached, reasons = list(plugin.targets), list(parcel.reached), []
+    plugin.headers["X-Ipybatch-Delivery"] = parcel.id
+    until_s = time.monotonic() + MAILS_S
+    for address in addresses:
+        mark = hashlib.blake2b(f"{parcel.id} {address}".encode(), digest_size=6).hexdigest()
+        if mark in reached:
+            continue
+        if time.monotonic() > until_s:
+            break
+        plugin.targets = [address]
+        said.clear()
+        try:
+            _send(plugin, channel, parcel, said)
+        except NotSent as refusal:
+            reasons.append(str(refusal))
+        else:
+            reached.append(mark)
+    if missing := len(addresses) - len(reached):
+        reason = "; ".join(dict.fromkeys(reasons)) or "there was no time for the others"
+        who = f"{missing} of {len(addresses)} addresses have no mail: " if len(addresses) > 1 else ""
+        raise NotSent(f"{who}{reason}", reached=tuple(reached))
 
 
 def _send(plugin: Any, channel: Channel, parcel: Parcel, said: list[str]) -> None:
@@ -103,13 +150,15 @@ def _send(plugin: Any, channel: Channel, parcel: Parcel, said: list[str]) -> Non
         attached = AppriseAttachment([str(parcel.attachment)], asset=plugin.asset)
     plugin.notify_format = NotifyFormat.TEXT  # a mail as HTML would run its lines together
     plugin.socket_read_timeout, plugin.socket_connect_timeout = READ_S, CONNECT_S
+    if channel.kind == MAIL:
+        plugin.socket_connect_timeout = MAIL_S  # smtplib has one timeout for all
     kind = types.get(parcel.kind, NotifyType.WARNING)
     # "=?" in a subject begins an encoded word (RFC 2047): a mail program would show what that decodes to.
     title = parcel.title.replace("=?", "= ?") if channel.kind == MAIL else parcel.title
     try:
         sent = plugin.notify(title=title, body=parcel.body, notify_type=kind, attach=attached)
     except Exception as error:  # of a plugin: there are hundreds
-        raise NotSent(channel.redact(describe(error))) from None
+        raise NotSent(channel.redact(_cause(error))) from None
     if not sent:
         reason = "; ".join(" ".join(text.split()) for text in said[-3:]) or "it was refused, for no reason given"
         raise NotSent(channel.redact(reason))

@@ -26,12 +26,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.notice import Kind
 from ipybatch.engine.feed.session_item import Session, iso
 from ipybatch.engine.rules.rate_headers import read_headers
 from ipybatch.notify.addresses import LOOPBACK, Channel
-from ipybatch.notify.parcel import NotSent, Parcel
+from ipybatch.notify.parcel import NotSent, Parcel, reason_of
 
 TIMEOUT_S = 15.0
 MAX_AGE_S = 300.0
@@ -122,7 +121,7 @@ def send(channel: Channel, parcel: Parcel) -> None:
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         told_error = reason if isinstance(reason, BaseException) else error
-        raise NotSent(channel.redact(describe(told_error))) from None
+        raise NotSent(channel.redact(reason_of(told_error))) from None
 
 
 def is_here(address: str) -> bool:

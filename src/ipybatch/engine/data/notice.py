@@ -107,6 +107,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         expires_s: When they do, Unix.
         attach_mb: As of `Notify`.
         next_s: When a schedule comes again, Unix; 0 for never more. ``zone``: whose clocks its times are of.
+        reached: Marks of the channel's receivers that have the message already, where it has several.
     """
 
     kind: Kind
@@ -128,6 +129,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attach_mb: float = 0.0
     next_s: float = 0.0
     zone: str = ""
+    reached: tuple[str, ...] = ()
 
 
 def kind_of_end(state: State) -> NoticeKind:

@@ -208,13 +208,20 @@ def _is_sending(owner: str, beat_s: float, now_s: float) -> bool:
 
 
 def settle(
-    database: sqlite3.Connection, message: Message, now_s: float, error: str = "", *, wait_s: float = 0.0
+    database: sqlite3.Connection,
+    message: Message,
+    now_s: float,
+    error: str = "",
+    *,
+    wait_s: float = 0.0,
+    reached: Sequence[str] = (),
 ) -> DeliveryState:
     """Record how an attempt came out, as part of a transaction; nothing is written over what another process did.
 
     Args:
         error: Why it failed; "" when it was sent.
         wait_s: How long its receiver wants to be left alone.
+        reached: Marks of those of its receivers that have it.
 
     Returns:
         How it stands now. One that was given up is noted in its session.
@@ -223,9 +230,10 @@ def settle(
     state: DeliveryState = "sent" if not error else "waiting" if message.attempts < MOST else "given up"
     ended_s = None if state == "waiting" else now_s
     again_s = now_s + max(wait_s, WAITS_S[min(message.attempts, len(WAITS_S)) - 1]) if state == "waiting" else now_s
+    notice = msgspec.structs.replace(message.notice, reached=tuple(reached))
     changed = database.execute(
-        f"UPDATE outbox SET state = ?, ended_s = ?, due_s = ?, error = ?, owner = NULL WHERE {mine[0]}",  # noqa: S608
-        (state, ended_s, again_s if state == "waiting" else message.due_s, mask(error), *mine[1]),
+        f"UPDATE outbox SET state = ?, ended_s = ?, due_s = ?, error = ?, notice = ?, owner = NULL WHERE {mine[0]}",  # noqa: S608
+        (state, ended_s, again_s if state == "waiting" else message.due_s, mask(error), _encode(notice), *mine[1]),
     ).rowcount
     if changed and state == "given up":
         _note(database, message.run, given_up(message, error))
