@@ -170,15 +170,18 @@ redis: $(VENV)/.test
 	@python -m tools.redis_server >/dev/null
 
 ##@ Build
-.PHONY: docs lite pyodide widgets shots pictures schema openapi api figures whose-fault outputs constraints clean
+.PHONY: docs lite litetest pyodide widgets shots pictures schema openapi api figures whose-fault outputs constraints clean
 docs: $(VENV)/.test ## Build the documentation site into out/docs and check its links
 	@echo '== documentation site: warnings are errors, every link leads somewhere'
 	python -m tools.site
 
-lite: $(VENV)/.test ## Build the demo without a server into out/lite: static files, Python in the browser
+lite: $(VENV)/.test $(VENV)/.node ## Build the demo without a server into out/lite: static files, Python in the browser
 	@python -m tools.lite
 
-pyodide: $(VENV)/.test ## Bring the Pyodide that tests/lite runs in, from npm and PyPI
+litetest: lite chromium ## Build it, open it in Chromium, and run what is tested of it in Pyodide; three minutes
+	@pytest -p no:nbval tests/lite
+
+pyodide: $(VENV)/.test $(VENV)/.node ## Bring the Pyodide that the demo and tests/lite run in, from npm and PyPI
 	@python -m tools.lite --pyodide
 
 widgets: $(MODULES) ## Bundle the panel and JupyterLab's side bar into the package

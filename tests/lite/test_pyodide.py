@@ -14,6 +14,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("IPYBATCH_PYODIDE", ROOT / "out" / "pyodide"))
 INSTEAD = "use what can be awaited, such as `await session`"
+KEPT = (
+    "journal /source/j.db cannot lie in /source: Python in a browser can keep SQLite's files in its memory alone. "
+    "Leave out journal= and IPYBATCH_JOURNAL, and keep results with save()"
+)
 SCRIPT = """
 import asyncio, json, sys
 from ipybatch import BatchSession, Limits, Rate
@@ -71,6 +75,19 @@ print(await shown)
 while not any(message["kind"] == "update" and message["head"]["state"] == "completed" for message in sent):
     await asyncio.sleep(0.01)
 print(sorted(message["id"].partition("/")[2] for message in sent if message["kind"] == "ack" and message["done"]))
+
+from js import BroadcastChannel
+from ipybatch.errors import JournalError
+said = Panel(BatchSession("said", weigh, range(30, 36), limits=Limits(rates=[Rate(2, per_s=0.3)])))
+said.send = lambda content, buffers=None: None
+said._session.start()
+BroadcastChannel.new("ipybatch").postMessage(json.dumps(["act", f"{said.panel_id}/1/cancel"]))
+print((await said._session).state)
+
+try:
+    BatchSession("kept", weigh, [1], journal="/source/j.db").start()
+except JournalError as error:
+    print(error)
 """
 
 
@@ -96,4 +113,6 @@ def test_sessions_run_in_pyodide(tmp_path):
         "steam refresh completed: 50/50 successful, 0 failed, 0 skipped {'200': 50}",
         "shown completed: 6/6 successful, 0 failed, 0 skipped",
         "['1/pause', '2/resume']",
+        "cancelled",
+        KEPT,
     ]

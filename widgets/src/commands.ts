@@ -4,6 +4,7 @@
 //   press -> custom message -> Ack or Rows                         the usual road
 //         -> 0.3 s without an answer -> private subshell -> answer   while a cell keeps the kernel busy
 //         -> no subshells -> control channel -> answer               ipykernel 6
+//         -> Python in a browser -> broadcast channel -> answer      JupyterLite
 // No cell is ever interrupted. An engine that is busy is asked, and says so: a second answer tells when it has acted.
 import type { Ack, Command, CommandName, Errors, FromBrowser, Rows } from "./schema";
 import { execute, join, leave, warm, type Kernel } from "./subshell";
@@ -91,7 +92,7 @@ export class Commands {
   async tell(message: FromBrowser): Promise<boolean> {
     const kernel = this.kernel();
     if (!kernel) return false;
-    const told = execute(kernel, call("hear", this.road.panelId(), JSON.stringify(message)), true);
+    const told = execute(kernel, { name: "hear", values: [this.road.panelId(), JSON.stringify(message)] }, true);
     return told.then(() => true, () => false);
   }
 
@@ -145,7 +146,7 @@ export class Commands {
     const kernel = this.kernel();
     if (!kernel) return busy();
     pending.timer = setTimeout(busy, BUSY_MS);
-    await execute(kernel, call("act", pending.id)).catch(busy);
+    await execute(kernel, { name: "act", values: [pending.id] }).catch(busy);
   }
 
   private settle(asked: string, text: string): void {
@@ -161,13 +162,4 @@ export class Commands {
     this.road.say(text);
     if (text && this.pending.size === 0) this.forget = setTimeout(() => this.road.say(""), SAID_MS);
   }
-}
-
-/**
- * Python that calls one of `panel`'s functions. It leaves no name among the user's, and loads nothing: a kernel that
- * has not loaded it (it was restarted, or the notebook is yesterday's) has no panel that could be meant.
- */
-function call(name: "act" | "hear", ...values: string[]): string {
-  const given = values.map((value) => JSON.stringify(value)).join(", ");
-  return `getattr(__import__("sys").modules.get("ipybatch.jupyter.panel"), "${name}", lambda *_: None)(${given})`;
 }

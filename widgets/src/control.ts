@@ -12,11 +12,6 @@ export interface Controlled {
   sendControlMessage(message: object, expectReply: boolean, disposeOnDone: boolean): { done: Promise<unknown> };
 }
 
-/** Other kernels may take nothing but shutdowns here. */
-export async function takesControl(kernel: Controlled): Promise<boolean> {
-  return (await kernel.info).implementation === "ipython";
-}
-
 export async function executeByControl(kernel: Controlled, code: string): Promise<void> {
   const header = {
     date: new Date().toISOString(),

@@ -2,8 +2,15 @@
 //
 // JupyterLab >= 4.4 with ipykernel >= 7 (JEP 91). One for each kernel of the page, made when first needed and
 // deleted with the last view that might need it. It runs one constant line and touches nothing of the user's.
-// ipykernel 6 has none: there the control channel takes that line.
-import { executeByControl, takesControl, type Controlled } from "./control";
+// ipykernel 6 has none: there the control channel takes that line. Python in a browser has neither, see `broadcast`.
+import { broadcast } from "./broadcast";
+import { executeByControl, type Controlled } from "./control";
+
+/** A call of one of the functions of Python's `jupyter.panel`. */
+export interface Call {
+  name: "act" | "hear";
+  values: string[];
+}
 
 interface Future<T> {
   done: Promise<T>;
@@ -70,15 +77,26 @@ export function warm(kernel: Kernel): void {
 }
 
 /**
- * Run code while a cell may block the kernel's main shell; fails where the kernel has no second way in.
+ * Call Python while a cell may block the kernel's main shell; fails where the kernel has no second way in.
  *
  * `once`: nothing more is expected soon. A line is a connection of its own, on which the kernel's server sends the
  * page all that it sends already: one that stays open doubles the messages.
  */
-export async function execute(kernel: Kernel, code: string, once = false): Promise<void> {
-  if (kernel.supportsSubshells) return executeInSubshell(kernel, code, once);
-  if (await takesControl(kernel)) return executeByControl(kernel, code);
+export async function execute(kernel: Kernel, call: Call, once = false): Promise<void> {
+  if (kernel.supportsSubshells) return executeInSubshell(kernel, codeOf(call), once);
+  const { implementation } = await kernel.info;
+  if (implementation === "ipython") return executeByControl(kernel, codeOf(call)); // others take only shutdowns there
+  if (implementation === "pyodide") return broadcast(call);
   throw new Error("the kernel has one way in");
+}
+
+/**
+ * Python that makes the call. It leaves no name among the user's, and loads nothing: a kernel that has not loaded the
+ * panel (it was restarted, or the notebook is yesterday's) has none that could be meant.
+ */
+function codeOf({ name, values }: Call): string {
+  const given = values.map((value) => JSON.stringify(value)).join(", ");
+  return `getattr(__import__("sys").modules.get("ipybatch.jupyter.panel"), "${name}", lambda *_: None)(${given})`;
 }
 
 async function executeInSubshell(kernel: Kernel, code: string, once: boolean): Promise<void> {

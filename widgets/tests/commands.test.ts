@@ -122,6 +122,26 @@ describe("a press", () => {
     expect(road.said.at(-1)).toBe("cancelled");
   });
 
+  it("goes by a broadcast to Python in the browser, which reads no message while a cell runs", async () => {
+    const told: [string, string][] = [];
+    vi.stubGlobal("BroadcastChannel", class {
+      constructor(private readonly name: string) {}
+      postMessage(message: string): void {
+        told.push([this.name, message]);
+      }
+      close(): void {}
+    });
+    const info = Promise.resolve({ implementation: "pyodide" });
+    const kernel = Object.assign(new SubshellKernel(), { supportsSubshells: false, info });
+    const [road, commands] = open(kernel);
+    commands.press("cancel");
+    await wait(300);
+    expect(told).toEqual([["ipybatch", JSON.stringify(["act", road.sent[0]!.id])]]);
+    expect(await commands.tell({ kind: "here", view: "page-1" })).toBe(true);
+    expect(JSON.parse(told[1]![1])).toEqual(["hear", "panel-1", '{"kind":"here","view":"page-1"}']);
+    vi.unstubAllGlobals();
+  });
+
   it("is told to wait on a kernel of another kind without subshells", async () => {
     const info = Promise.resolve({ implementation: "xeus-python" });
     const kernel = Object.assign(new SubshellKernel(), { supportsSubshells: false, info });

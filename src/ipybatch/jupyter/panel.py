@@ -7,7 +7,7 @@ Parts can be laid out by hand:
 The browser half is `static/panel.js`, built from `widgets/src`; the messages between the halves are in `messages`.  A
 command comes as a message of the widget, or, while another cell keeps the kernel from reading those, through a
 private subshell that calls `act`; whichever arrives first is executed, the other one is ignored.  By the same second
-road, which calls `hear`, a page says that it is there.
+road, which calls `hear`, a page says that it is there.  Python in a browser has another one, see `broadcast`.
 
 A saved notebook holds the state of a view when its cells had run.  So the final state of a session is stored in the
 widget and in its static forms no later than the end of the cell that waited for it.
@@ -40,7 +40,7 @@ from ipybatch.engine.data.masking import mask
 from ipybatch.engine.feed.session_view import SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.errors import EngineBusy, JournalError
-from ipybatch.jupyter import commands, messages, static_html
+from ipybatch.jupyter import broadcast, commands, messages, static_html
 from ipybatch.jupyter.messages import (
     Ack,
     Beat,
@@ -105,6 +105,7 @@ class View(anywidget.AnyWidget):
         _views[self.panel_id] = self
         self.on_msg(self._hear)
         publisher().add(self)
+        broadcast.listen({"act": act, "hear": hear})
         shell = get_ipython()
         cells.follow(shell)
         if shell is not None:

@@ -39,7 +39,7 @@ from pathlib import Path
 import msgspec
 
 from ipybatch.engine.data.fork import after_fork
-from ipybatch.engine.store import registration, schema
+from ipybatch.engine.store import browser_memory, registration, schema
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.engine.store.journal_file import real_path
 from ipybatch.errors import JournalError, JournalLocked
@@ -67,8 +67,10 @@ def home_of(asked: Path) -> Path:
         asked: Without symbolic links.
 
     Raises:
-        JournalError: It is on a network file system, and no local folder is to be found.
+        JournalError: It is on a network file system, and no local folder is to be found; or in a folder that a
+            browser keeps, where SQLite does not work.
     """
+    browser_memory.check(asked)
     kind = _file_system(asked)
     if kind not in _NETWORK:
         return asked
