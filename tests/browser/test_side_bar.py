@@ -95,7 +95,7 @@ def test_what_is_queued_stands_in_its_lines(page: Page, own_lab: Lab) -> None:
     expect(entry).to_have_count(0, timeout=SOON_MS)
 
 
-def test_a_template_is_saved_and_scheduled_and_the_schedule_deleted(page: Page, own_lab: Lab) -> None:
+def test_a_template_is_saved_changed_and_scheduled_and_both_deleted(page: Page, own_lab: Lab) -> None:
     side = side_of(page, own_lab, "scheduled")
     side.get_by_role("button", name="New batch").first.click()
     form = page.locator(".ib-new")
@@ -103,21 +103,34 @@ def test_a_template_is_saved_and_scheduled_and_the_schedule_deleted(page: Page, 
     form.get_by_label("Name").fill("night")
     form.get_by_label("App ids").fill("440")
     form.get_by_role("button", name="Save as template").click()
-    expect(form.locator(".ib-quoted")).to_contain_text("Saved: night is among your templates", timeout=SOON_MS)
-    form.get_by_label("What").select_option("night")
+    expect(form).to_contain_text("Saved: night is among your templates", timeout=SOON_MS)
+    expect(form.get_by_label("What")).to_have_value("night")
+    kept = side.locator(".ib-in-queue").filter(has=page.get_by_role("button", name="New batch by night"))
+    expect(kept).to_have_count(1, timeout=SOON_MS)
+    form.get_by_label("Priority").select_option("low")
+    form.get_by_role("button", name="Save changes").click()
+    expect(form.get_by_role("button", name="Save changes")).to_be_disabled(timeout=SOON_MS)
     form.get_by_label("Start").fill("22:00")
     form.get_by_label("Repeat").select_option("1d")
     expect(form).to_contain_text(re.compile(r"Next: .*22:00, .*22:00, .*22:00"), timeout=SOON_MS)
     assert violations(form) == []
     form.get_by_role("button", name="Schedule", exact=True).click()
-    entry = side.locator(".ib-in-queue").filter(has_text="every day at 22:00")
+    entry = side.locator(".ib-in-queue").filter(has_text="daily at 22:00")
     expect(entry).to_contain_text(re.compile("next .*22:00"), timeout=SOON_MS)
+    expect(form.get_by_role("button", name="Schedule", exact=True)).to_be_disabled()
     assert violations(side) == []
+    assert violations(form) == []
     entry.get_by_role("button", name="Pause night").click()
     expect(entry).to_contain_text("paused", timeout=SOON_MS)
     entry.get_by_role("button", name="Delete night").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(entry).to_have_count(0, timeout=SOON_MS)
+    kept.get_by_role("button", name="New batch by night").click()
+    again = page.locator(".ib-new").last
+    expect(again.get_by_label("Priority")).to_have_value("low", timeout=SOON_MS)
+    kept.get_by_role("button", name="Delete night").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(kept).to_have_count(0, timeout=SOON_MS)
 
 
 def test_side_bar_cancels_what_a_busy_notebook_runs_after_its_tab_was_closed(page: Page, own_lab: Lab) -> None:

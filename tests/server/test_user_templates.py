@@ -132,7 +132,10 @@ def test_a_file_that_somebody_broke_is_listed_and_can_be_put_right(served):
 
 def test_a_template_for_python_is_listed_and_not_submitted(served):
     BatchSession("x", json.dumps, []).save_template("mine")
-    assert served.get("/templates").json()["items"][-1]["can"] == ["edit"]
+    listed = served.get("/templates").json()["items"][-1]
+    assert (listed["can"], listed["error"]) == (["edit"], "")
+    assert listed["reason"].startswith("is for a function of your own")
+    assert listed["reason"].endswith("run it in Python: BatchSession.from_template('mine', items=...)")
     told = refused(served.post("/submissions", json={"template": "mine", "requests": [1]}), 422, "template")
     assert "BatchSession.from_template('mine', items=...)" in told["next_step"]
     read = served.get("/templates/mine")

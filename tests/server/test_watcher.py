@@ -71,8 +71,16 @@ class Watched:
         self.sessions, self.told, self.heard, self.now_s = Written(), [], heard, 0.0
         self.pool = ThreadPoolExecutor(1)
         self.queue = []
-        beside = {"submissions": lambda: self.queue}
-        self.watcher = Watcher(self.sessions, self.pool, self.told.append, is_heard=lambda: self.heard, beside=beside)
+        self.templates = []
+        beside = {"submissions": lambda: self.queue, "templates": lambda: list(self.templates)}
+        self.watcher = Watcher(
+            self.sessions,
+            self.pool,
+            self.told.append,
+            is_heard=lambda: self.heard,
+            beside=beside,
+            apart=lambda: list(self.templates),
+        )
 
     def look(self, after_s=ENDED_S):
         """Return what a look tells: cursor, items, removed; None for nothing."""
@@ -117,6 +125,13 @@ def test_changes_are_told_together(watched):
     watched.look()
     watched.sessions.write(*(session(f"a-{number}", completed=1) for number in range(4)), session("a-9"))
     assert {item.id for item in watched.look().items} == {"a-0", "a-1", "a-2", "a-3", "a-9"}
+
+
+def test_what_changes_in_no_journal_is_told(watched):
+    watched.look()
+    watched.templates.append("night")
+    assert watched.look().templates
+    assert watched.look() is None
 
 
 def test_a_session_that_begins_and_ends_between_two_looks_is_told(watched):

@@ -38,6 +38,7 @@ export class Header {
   private readonly icon = icon();
   private readonly word = h("span");
   private readonly state = h("span", "state", this.icon, this.word);
+  private readonly place = h("span", "place");
   private readonly waiting = h("span", "waiting");
   private readonly said = h("span", "said");
   private readonly buttons = new Map<CommandName, HTMLButtonElement>();
@@ -48,7 +49,7 @@ export class Header {
     "header",
     "",
     this.name,
-    h("div", "now", this.state, this.waiting, this.said, this.spoken),
+    h("div", "now", this.state, this.place, this.waiting, this.said, this.spoken),
     this.row,
     this.reattach.node,
   );
@@ -81,7 +82,8 @@ export class Header {
     attribute(this.state, "data-is", is);
     setIcon(this.icon, is);
     // How a session has ended is known for good; that one runs is not.
-    text(this.word, gone && !over ? words : `${stateWords(head)} ${head.where}`.trim());
+    text(this.word, gone && !over ? words : stateWords(head));
+    clipped(this.place, gone && !over ? "" : head.where);
     clipped(this.waiting, gone || over ? (over ? words : "") : waiting(head, passed_s));
     text(this.spoken, words);
     attribute(this.buttons.get("lift")!, "title", `Ask the service again now: ${head.cool_why}`);

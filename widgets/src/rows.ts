@@ -148,5 +148,6 @@ function emptyWords(head: Head): string {
     return left ? "Nothing has ended; what is left runs at the next start." : "Everything was recorded before; nothing ran.";
   }
   if (head.breaker.state !== "closed") return "The service fails: no item has ended so far.";
-  return head.state === "planned" ? "Nothing has started yet." : "The first results are on their way.";
+  const waits = head.waiting !== "" && head.counts.running === 0;
+  return head.state === "planned" || waits ? "Nothing has started yet." : "The first results are on their way.";
 }

@@ -25,14 +25,24 @@ export function shownStatus({ status, failed }: { status: Status; failed?: numbe
   return status === "completed" && failed ? "partly" : status;
 }
 
-/** The state that a session shows: one that ended with failures has not just completed. */
-export function shownState({ state, counts }: { state: Head["state"]; counts: Counts }): Head["state"] | "partly" {
+/** What a session's state is told by. */
+interface Stated {
+  state: Head["state"];
+  counts: Counts;
+  can: string[];
+}
+
+/** The state that a session shows: one that ended with failures has not just completed, and one that waits for its start
+ * has yet to begin. */
+export function shownState({ state, counts, can }: Stated): Head["state"] | "partly" {
+  if (can.includes("start_now")) return "planned";
   return state === "completed" && counts.failed + counts.timeout ? "partly" : state;
 }
 
 /** How such a state is called. */
-export function stateWords(session: { state: Head["state"]; counts: Counts }): string {
+export function stateWords(session: Stated): string {
   const shown = shownState(session);
+  if (shown === "planned" && session.state !== "planned") return "waiting";
   return shown === "partly" ? "completed with failures" : shown.replace("_", " ");
 }
 

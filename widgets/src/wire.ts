@@ -392,6 +392,7 @@ export interface TemplateItem {
   can: ("edit" | "submit")[];
   changed: string | null;
   error: string;
+  reason: string;
 }
 
 /** All templates: those that are shipped, then those of the user, by name. */

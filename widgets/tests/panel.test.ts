@@ -194,7 +194,7 @@ describe("updates", () => {
     const followed = head({ where: "in process 42 on host", can: ["pause", "cancel"] });
     const { el, close } = mount(update(1, { whole: true, head: followed }));
     await frame();
-    expect(words(el, ".ib-state")).toBe("running in process 42 on host");
+    expect([words(el, ".ib-state"), words(el, ".ib-place")]).toEqual(["running", "in process 42 on host"]);
     const offered = [...el.querySelectorAll<HTMLButtonElement>(".ib-buttons button")].filter((button) => !button.hidden);
     expect(offered.map((button) => button.title)).toEqual(["Pause", "Cancel"]);
     close();

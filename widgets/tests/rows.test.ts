@@ -200,6 +200,7 @@ it("says why there is nothing to see, and nothing that it cannot know", () => {
   expect(empty({ counts: { ...none, total: 0 } })).toBe("There was nothing to do.");
   expect(empty({ state: "planned" })).toBe("Nothing has started yet.");
   expect(empty({ state: "running" })).toBe("The first results are on their way.");
+  expect(empty({ state: "running", waiting: "it starts at 22:00 (Europe/Berlin)" })).toBe("Nothing has started yet.");
   expect(empty({ state: "running", breaker: open })).toBe("The service fails: no item has ended so far.");
   expect(empty({ state: "failed", counts: { ...none, skipped: 300 } })).toBe(
     "Nothing has ended; what is left runs at the next start.",

@@ -95,10 +95,11 @@ def is_any_due(path: Path, now_s: float) -> bool:
     return ask(path, lambda database: next(due(database, now_s), None) is not None, False)
 
 
-def stamp(database: sqlite3.Connection) -> tuple[int, ...]:
-    """Return what is another one whenever a schedule was made, changed or removed."""
-    asked = "SELECT count(*), coalesce(sum(version), 0), coalesce(max(number), 0) FROM schedule"
-    return tuple(database.execute(asked).fetchone())
+def stamp(database: sqlite3.Connection) -> list[tuple[int, int, submission_rows.RowState | None]]:
+    """Return what is another one whenever a schedule was made, changed or removed, or its latest run goes on."""
+    state = "(SELECT state FROM submission WHERE submission.id = schedule.submission)"
+    asked = f"SELECT number, version, {state} FROM schedule ORDER BY number"  # noqa: S608  # constants
+    return database.execute(asked).fetchall()
 
 
 def due(database: sqlite3.Connection, now_s: float) -> Iterator[Row]:

@@ -79,7 +79,7 @@ def read_timing(given: ScheduleTiming, now_s: float, before: Row | None = None) 
     if before is not None and _only_timing(given, **_NOT_WHEN) == _only_timing(timing_of(before), **_NOT_WHEN):
         return Timing(given=given, recurrence=recurrence_of(before))
     start_s = until_s = None
-    anchor_s = now_s
+    anchor_s = float(math.floor(now_s))  # a time of the clock is not rounded to a moment after it, and due at once
     if before is not None and _only_timing(given, **_NOT_COUNTED) == _only_timing(timing_of(before), **_NOT_COUNTED):
         start_s, anchor_s = before.start_s, before.anchor_s  # another end does not begin it anew
     elif given.start_at is not None:

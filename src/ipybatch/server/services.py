@@ -59,7 +59,7 @@ class Services:
     def __post_init__(self) -> None:
         """Begin to watch."""
         beside = {"schedules": self._schedule_stamp, "submissions": self._queue, "templates": toml_file.stamp}
-        self.watcher = watch(self.app, self.catalogue, self.pool, beside)
+        self.watcher = watch(self.app, self.catalogue, self.pool, beside, apart=toml_file.stamp)
 
     def submissions(self) -> Submissions:
         """Return the submissions of the default journal, in a thread: what they need takes half a second to load.
@@ -101,9 +101,9 @@ class Services:
         return schedule_rows.is_any_due(journals.resolved(journals.default_path()), time.time())
 
     def _schedule_stamp(self) -> object:
-        """Return what is another one whenever a schedule changed."""
+        """Return what is another one whenever what is told of a schedule changed."""
         with suppress(JournalError):  # it is told with the next change
-            nothing: tuple[int, ...] = ()
+            nothing: list[tuple[int, int, submission_rows.RowState | None]] = []
             return schedule_rows.ask(journals.resolved(journals.default_path()), schedule_rows.stamp, nothing)
         return None
 

@@ -156,19 +156,19 @@ def _item(name: str) -> TemplateItem:
         return TemplateItem(
             name=name, kind="own", based_on="", description="", can=["edit"], changed=changed, error=str(error)
         )
+    reason = ""
     try:
         check_can_be_submitted(name, one)
-    except WrongField:
-        is_for_python = True
-    else:
-        is_for_python = False
+    except WrongField as error:
+        reason = f"{error}: {error.next_step}".removeprefix(f"template {name!r} ")
     return TemplateItem(
         name=name,
         kind="own",
         based_on=one.based_on,
         description=one.description,
-        can=["edit"] if is_for_python else ["submit", "edit"],
+        can=["edit"] if reason else ["submit", "edit"],
         changed=changed,
+        reason=reason,
     )
 
 

@@ -87,6 +87,7 @@ class Watcher:
         is_heard: Whether anybody listens to that.
         beside: By the field of a change that says so, what returns another answer whenever something else changed, and
             None where that is not known just now; asked as seldom as what ended.
+        apart: Returns another answer whenever something changed that is told, and lies in no journal.
     """
 
     def __init__(
@@ -97,13 +98,14 @@ class Watcher:
         *,
         is_heard: Callable[[], bool] = lambda: True,
         beside: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+        apart: Callable[[], object] = lambda: None,
     ) -> None:
         self._sessions, self._pool, self._emit, self._is_heard = sessions, pool, emit, is_heard
-        self._beside = beside
+        self._beside, self._apart = beside, apart
         self._beside_told: dict[str, object] = dict.fromkeys(beside)
         self._told: dict[str, SessionItem] | None = None  # None until the first look
-        self._stamp: dict[str, Stamp] | None = None
-        self._latest_stamp: dict[str, Stamp] | None = None  # when the latest sessions were read
+        self._stamp: tuple[dict[str, Stamp], object] | None = None
+        self._latest_stamp: tuple[dict[str, Stamp], object] | None = None  # when the latest sessions were read
         self._latest_s = -ENDED_S
         self._looked_s = -UNHEARD_S
         self._cpu_s = 0.0  # of the latest look
@@ -169,7 +171,7 @@ class Watcher:
         """Return what changed, and how much of a core that took; in a thread."""
         began_s = time.thread_time()
         files, told = self._sessions.files(), self._told or {}
-        stamp = files.stamps
+        stamp = (files.stamps, self._apart())
         is_timed = now_s - self._looked_s >= TIMED_S and any(item.where for item in told.values())
         is_stale = stamp != self._latest_stamp and now_s - self._latest_s >= ENDED_S
         if stamp == self._stamp and not is_timed and not is_stale:
@@ -222,7 +224,11 @@ def _essence(item: SessionItem) -> SessionItem:
 
 
 def watch(
-    app: Any, sessions: Sessions, pool: Executor, beside: Mapping[str, Callable[[], object]] = MappingProxyType({})
+    app: Any,
+    sessions: Sessions,
+    pool: Executor,
+    beside: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+    apart: Callable[[], object] = lambda: None,
 ) -> Watcher:
     """Return a watcher that tells changes through a Jupyter server's own events."""
     logger = app.event_logger
@@ -237,4 +243,4 @@ def watch(
         ]
         return bool(logger.handlers) or any(each.get(SCHEMA_ID) for each in listeners)
 
-    return Watcher(sessions, pool, emit, is_heard=is_heard, beside=beside)
+    return Watcher(sessions, pool, emit, is_heard=is_heard, beside=beside, apart=apart)

@@ -434,7 +434,8 @@ class TemplateItem(msgspec.Struct, kw_only=True):
         kind: "shipped": it comes with ipybatch, and stays as it is; "own": it is a file of the user's.
         can: "submit" where a submission may name it, "edit" where it may be written and deleted.
         changed: When its file was written; None for one that is shipped.
-        error: Why its file cannot be used; "" where it can.
+        error: Why its file cannot be used; "" where it can. ``reason``: why a submission may not name it, though,
+            such as "asks for work, ...".
     """
 
     name: str
@@ -444,6 +445,7 @@ class TemplateItem(msgspec.Struct, kw_only=True):
     can: list[Literal["submit", "edit"]]
     changed: str | None
     error: str = ""
+    reason: str = ""
 
 
 class TemplateList(msgspec.Struct, kw_only=True):

@@ -49,6 +49,12 @@ export class Api {
     return Promise.race([this.read<T>(path, about, abort.signal), late]).finally(() => clearTimeout(timer));
   }
 
+  /** Get a path, and the ETag that a change of just that names. */
+  async tagged<T>(path: string): Promise<{ value: T; etag: string }> {
+    const value = await this.get<T>(path);
+    return { value, etag: this.kept.get(path)?.etag ?? "" };
+  }
+
   private async read<T>(path: string, about: string, signal: AbortSignal): Promise<T> {
     const known = this.kept.get(about);
     const response = await this.answer(path, { signal, ...(known && { headers: { "If-None-Match": known.etag } }) });

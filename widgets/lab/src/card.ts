@@ -3,7 +3,7 @@ import { Bar } from "../../src/bar";
 import { lever, setLever } from "../../src/breaker";
 import { attribute, clipped, h, hidden, text } from "../../src/dom";
 import { icon, setIcon } from "../../src/icons";
-import { stateWords } from "../../src/selection";
+import { shownState, stateWords } from "../../src/selection";
 import type { SessionItem } from "../../src/wire";
 import type { Hooks } from "./hooks";
 import type { Entry } from "./sessions";
@@ -50,9 +50,8 @@ export class Card {
   patch({ item, at_s }: Entry, now_s: number): void {
     const passed_s = Math.max(0, now_s - at_s);
     this.item = item;
-    attribute(this.node, "data-is", item.state);
-    // It runs by its state, and has yet to begin.
-    setIcon(this.sign, item.can.includes("start_now") ? "planned" : item.state);
+    attribute(this.node, "data-is", shownState(item));
+    setIcon(this.sign, shownState(item));
     text(this.name, item.name);
     attribute(this.open, "title", `${item.name}: ${stateWords(item)} ${item.where}`.trim());
     attribute(this.open, "aria-label", `${item.name}, ${stateWords(item)}, open`);

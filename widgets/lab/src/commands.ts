@@ -1,10 +1,11 @@
 // Commands: what can be asked of a session by its id, in the palette of the session whose tab is in front.
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { Dialog, ICommandPalette, showDialog, showErrorMessage, WidgetTracker } from "@jupyterlab/apputils";
+import { ICommandPalette, showErrorMessage, WidgetTracker } from "@jupyterlab/apputils";
 import { URLExt } from "@jupyterlab/coreutils";
 import { KernelAPI } from "@jupyterlab/services";
 import type { Verb } from "../../src/wire";
 import { BASE } from "./shared";
+import { sure } from "./sure";
 import { SessionTab } from "./tab";
 import { IBatch } from "./token";
 
@@ -89,13 +90,8 @@ export const commands: JupyterFrontEndPlugin<void> = {
     app.commands.addCommand(ID.shutDown, {
       label: "Shut Down Kernel",
       execute: async ({ kernel }) => {
-        const button = Dialog.warnButton({ label: "Shut Down" });
-        const answer = await showDialog({
-          title: "Shut down the kernel?",
-          body: "Its variables are lost. What the session has recorded stays, and the same name continues it.",
-          buttons: [Dialog.cancelButton(), button],
-        });
-        if (!answer.button.accept) return;
+        const body = "Its variables are lost. What the session has recorded stays, and the same name continues it.";
+        if (!(await sure("Shut down the kernel?", body, "Shut Down"))) return;
         const asked = app.serviceManager.kernels.shutdown(String(kernel));
         await asked.catch((error: Error) => showErrorMessage("The kernel was not shut down", error));
       },

@@ -1,5 +1,5 @@
 // Draft: what is about to be submitted, and the request it makes.
-import type { SubmissionRequest, UrgencyWord } from "../../src/wire";
+import type { SubmissionRequest, Template, UrgencyWord } from "../../src/wire";
 
 /** What a template is made of. */
 export type Kind = "prompts" | "ids" | "table";
@@ -8,6 +8,8 @@ export interface Draft {
   template: string;
   /** The shipped template that one of the user's own is built on; "" for a shipped one. */
   base: string;
+  /** What one of the user's own says; null for a shipped one, and until it has come. */
+  own: Template | null;
   name: string;
   priority: UrgencyWord;
   /** Prompts or ids, one a line. */
@@ -26,6 +28,7 @@ export interface Draft {
 export const EMPTY: Draft = {
   template: "",
   base: "",
+  own: null,
   name: "",
   priority: "medium",
   lines: "",
@@ -65,27 +68,23 @@ export function linesOf(text: string): string[] {
 }
 
 /** Whether there is enough to ask what it would take. */
-export function isAskable({ template, base, lines, upload }: Draft): boolean {
+export function isAskable({ template, base, own, lines, upload }: Draft): boolean {
   const kind = kindOf(base || template);
+  if (base && !own) return false;
   return template !== "" && (kind === "ids" || (kind === "table" ? upload !== "" : linesOf(lines).length > 0));
 }
 
-/** The request; throws a sentence where the parameters are no JSON object. */
+/** The request, in which everything is said; throws a sentence where the parameters are no JSON object. */
 export function requestOf(draft: Draft): SubmissionRequest {
   const { template, base, name, priority } = draft;
   const kind = kindOf(base || template);
   const more = readMore(draft.more);
-  const named = name.trim() ? { name: name.trim() } : {};
-  // What a template of the user's own says is not said here: it would hold instead.
-  const request: SubmissionRequest = base ? { template, ...named } : { template, priority, ...named };
-  if (base && kind === "table") return { ...request, upload: draft.upload, params: more };
+  const request: SubmissionRequest = { template: base || template, priority, ...(name.trim() ? { name: name.trim() } : {}) };
   if (kind === "table") return { ...request, upload: draft.upload, params: { horizon: Number(draft.horizon), by: draft.by, ...more } };
   const lines = linesOf(draft.lines);
   if (kind === "ids") return { ...request, ...(lines.length ? { requests: lines.map(idOf) } : {}), params: more };
-  const own = { ...request, requests: lines.map((line) => promptOf(line, draft.image)), params: more };
-  if (base) return own;
   const params = { lane: draft.lane, ...(draft.model.trim() ? { model: draft.model.trim() } : {}), ...more };
-  return { ...own, params };
+  return { ...request, requests: lines.map((line) => promptOf(line, draft.image)), params };
 }
 
 function readMore(text: string): Record<string, unknown> {

@@ -2,7 +2,7 @@
 //
 //   Jupyter's events (one WebSocket, open anyway) --Change with a cursor--> fold; after a gap: GET
 //   silence for `poll_s` --> GET, with an ETag              hidden, or nobody answers --> wait
-import type { Change, Root, SchedulePage, SessionItem, SessionPage, SubmissionPage } from "../../src/wire";
+import type { Change, Root, SchedulePage, SessionItem, SessionPage, SubmissionPage, TemplateList } from "../../src/wire";
 import { Api, Gone, query, Refused, words } from "./api";
 import type { Sessions } from "./sessions";
 
@@ -47,13 +47,15 @@ export class Feed {
     this.heardAt_s = this.around.now_s();
     this.sessions.change(change, this.heardAt_s);
     if (gap || this.sessions.health === "gone") void this.refresh();
-    else if (change.submissions) this.renew(() => this.queue());
-    if (change.schedules) this.renew(() => this.schedules());
+    else if (change.submissions) this.renew("queue");
+    if (change.schedules) this.renew("schedules");
+    if (change.templates) this.renew("templates");
     this.sessions.emit();
   };
 
-  private renew(what: () => Promise<void>): void {
-    void this.try(what).then(() => this.sessions.emit());
+  /** Ask for what is known to have changed. */
+  renew(what: "queue" | "schedules" | "templates"): void {
+    void this.try(() => this[what]()).then(() => this.sessions.emit());
   }
 
   /** Ask for everything that is shown; called while it is asked already, once more afterwards. */
@@ -91,7 +93,7 @@ export class Feed {
       const { filter } = sessions;
       const hasMore = sessions.isListed && sessions.shownPast.length > PAGE;
       sessions.asking();
-      const beside = [this.queue(), this.schedules()];
+      const beside = [this.queue(), this.schedules(), this.templates()];
       const asked = [`/sessions${query({ state: LIVE, limit: 100 })}`, this.path(null)].map((path) => this.api.get<SessionPage>(path));
       const [live, page] = (await Promise.all([...asked, ...beside])) as [SessionPage, SessionPage, ...unknown[]];
       sessions.lived(live.items, around.now_s());
@@ -112,9 +114,15 @@ export class Feed {
   }
 
   /** See what is submitted again and again. */
-  async schedules(): Promise<void> {
+  private async schedules(): Promise<void> {
     const listed = await this.listed<SchedulePage>(`/schedules${query({ limit: 100 })}`);
     if (listed) this.sessions.schedules = listed.items;
+  }
+
+  /** See which templates are the user's own. */
+  private async templates(): Promise<void> {
+    const listed = await this.listed<TemplateList>("/templates");
+    if (listed) this.sessions.templates = listed.items.filter(({ kind }) => kind === "own");
   }
 
   private async listed<T>(path: string): Promise<T | null> {

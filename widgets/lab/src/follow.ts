@@ -11,7 +11,8 @@ import { titleOf } from "./draft";
 
 const EVERY_MS = 1000;
 
-const STATES: Record<SubmissionState, State> = {
+/** How a session looks that a submission became. */
+export const STATES: Record<SubmissionState, State> = {
   PENDING: "planned",
   RUNNING: "running",
   PAUSED: "paused",

@@ -13,9 +13,12 @@ export interface Hooks {
   schedule(name: string, verb: ScheduleVerb, answer?: ScheduleAnswer): void;
   /** Delete a schedule, once its user has said so again. */
   unschedule(schedule: Schedule): void;
-  /** Open the session of a submission. */
-  openRun(submission: string): void;
-  create(): void;
+  /** Open the session that the latest time of a schedule became. */
+  openRun(schedule: Schedule): void;
+  /** Open the form of a new batch, with one of the user's own templates if that is named. */
+  create(template?: string): void;
+  /** Delete a template, once its user has said so again. */
+  discard(template: string): void;
   refresh(): void;
   reload(): void;
 }

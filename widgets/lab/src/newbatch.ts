@@ -4,13 +4,16 @@
 import { attribute, h, hidden, text } from "../../src/dom";
 import { count, figure } from "../../src/format";
 import { icon } from "../../src/icons";
-import type { Quote, Root, Schedule, Submission, Template, TemplateList, Upload, UrgencyWord } from "../../src/wire";
-import { Api, Refused, words } from "./api";
+import type { Quote, Root, Schedule, Submission, SubmissionRequest, Template, Upload, UrgencyWord } from "../../src/wire";
+import { Api, words } from "./api";
 import { EMPTY, isAskable, isShipped, kindOf, linesOf, requestOf, titleOf, type Draft } from "./draft";
 import { choice, entry, Field, option } from "./field";
 import { Follow, type Finish } from "./follow";
 import { Occasion } from "./occasion";
+import { overwrite } from "./overwrite";
+import { fieldsOf, requestBy, templateOf } from "./own";
 import { Quoted } from "./quoted";
+import { Shelf } from "./shelf";
 import { dayWords } from "./told";
 import { pathOf } from "./verbs";
 
@@ -25,6 +28,14 @@ const HINTS = {
   ids: "App ids, one a line; none: all that the library holds.",
 };
 
+/** What the form has done for it by JupyterLab. */
+export interface Doors extends Finish {
+  /** Ask before something is lost. */
+  sure(title: string, body: string, label: string): Promise<boolean>;
+  /** Templates, or schedules, are others now. */
+  changed(what: "templates" | "schedules"): void;
+}
+
 export class NewBatch {
   private readonly template = new Field(choice([]), "What");
   private readonly name = new Field(entry("text", "automatic"), "Name");
@@ -38,30 +49,40 @@ export class NewBatch {
   private readonly by = new Field(choice([["site", "Site"], ["size", "Size"]]), "Partition by");
   private readonly priority = new Field(choice([["high", "High: first in the queue"], ["medium", "Medium"], ["low", "Low"]]), "Priority");
   private readonly more = new Field(Object.assign(h("textarea"), { rows: 2, spellcheck: false }), "More parameters", 'A JSON object, such as {"temperature": 0.4}');
+  private readonly details = h("details");
   private readonly occasion = new Occasion();
   private readonly quoted = new Quoted();
   private readonly label = h("span", "", "Submit");
   private readonly submit = h("button", "apply", icon("resume"), this.label);
-  private readonly keep = h("button", "", "Save as template");
-  /** The templates of the user's own, with what each is built on. */
-  private readonly bases = new Map<string, string>();
+  private readonly shelf: Shelf;
   private readonly form: HTMLFormElement;
   private readonly follow: Follow;
   private draft: Draft = { ...EMPTY };
   private limits: Record<string, number> = {};
   private asked = 0;
   private key = "";
+  /** Whether what stands here can be sent: it was asked what it would take, and not sent since. */
+  private isReady = false;
+  private isSending = false;
+  /** Whether a template of the user's own fills the fields. */
+  private isShown = false;
   private typing: ReturnType<typeof setTimeout> | undefined;
   readonly node: HTMLElement;
 
-  constructor(private readonly api: Api, finish: Finish) {
-    this.follow = new Follow(api, finish, () => this.again());
+  constructor(private readonly api: Api, private readonly doors: Doors) {
+    this.follow = new Follow(api, doors, () => this.again());
+    this.shelf = new Shelf(api, {
+      sure: (...question) => doors.sure(...question),
+      name: () => this.draft.name.trim(),
+      template: () => templateOf(this.occasion.once(requestOf(this.draft)), this.draft.own),
+      changed: (name) => this.reshelved(name),
+    });
     this.from.control.accept = ".txt,.jsonl,.ndjson,text/plain";
     this.image.control.accept = "image/*";
     this.table.control.accept = Object.keys(TABLES).map((type) => `.${type}`).join();
     Object.assign(this.horizon.control, { min: "1", value: EMPTY.horizon });
     this.priority.control.value = EMPTY.priority;
-    const more = h("details", "", h("summary", "", "More"), this.model.node, this.more.node);
+    this.details.append(h("summary", "", "More"), this.model.node, this.more.node);
     const row = (...fields: { node: HTMLElement }[]): HTMLElement => h("div", "pair", ...fields.map(({ node }) => node));
     this.form = h(
       "form",
@@ -73,60 +94,84 @@ export class NewBatch {
       row(this.from, this.image),
       row(this.lane, this.horizon, this.by, this.priority),
       this.occasion.node,
-      more,
+      this.details,
       this.quoted.node,
-      h("div", "actions", this.submit, this.keep),
+      h("div", "actions", this.submit, this.shelf.buttons),
+      this.shelf.node,
     );
     this.form.noValidate = true;
-    this.keep.type = "button";
     this.submit.type = "submit";
-    this.submit.disabled = true;
+    this.settle();
     this.listen();
     this.node = h("div", "new", this.form, this.follow.node);
     this.node.setAttribute("data-lm-suppress-shortcuts", "true");
     this.arrange();
   }
 
-  /** What the server offers and allows. */
-  offer({ templates, limits }: Root): void {
-    if (this.template.control.length) return;
+  /** What the server offers and allows; `template` is the one of the user's own to begin with. */
+  async offer({ templates, limits }: Root, template = ""): Promise<void> {
+    const { control } = this.template;
+    if (control.length) return;
     this.limits = limits;
-    for (const name of templates.filter(isShipped)) this.template.control.append(option(name, titleOf(name)));
-    void this.offerOwn();
+    for (const name of templates.filter(isShipped)) control.append(option(name, titleOf(name)));
     void this.occasion.offer(this.api);
-    const first = templates.includes("text") ? "text" : (templates[0] ?? "");
-    this.template.control.value = this.draft.template = first;
+    control.value = templates.includes("text") ? "text" : (templates[0] ?? "");
     this.arrange();
+    await this.offerOwn();
+    if (template && this.shelf.find(template)?.can.includes("submit")) await this.choose(template);
   }
 
   /** Offer the user's own templates before those that are shipped. */
   private async offerOwn(): Promise<void> {
-    const { items } = await this.api.get<TemplateList>("/templates").catch((): TemplateList => ({ items: [] }));
-    const own = items.filter(({ kind, can }) => kind === "own" && can.includes("submit"));
-    this.bases.clear();
-    for (const { name, based_on } of own) this.bases.set(name, based_on);
-    const group = Object.assign(h("optgroup"), { label: "Your templates" });
-    group.append(...own.map(({ name, description }) => option(name, description ? `${name}: ${description}` : name)));
+    const trouble = await this.shelf.list();
     const { control } = this.template;
+    const { value } = control;
+    this.template.say(trouble, trouble !== "");
     control.querySelector("optgroup")?.remove();
-    if (own.length) control.prepend(group);
-    control.value = this.draft.template;
+    const group = this.shelf.options();
+    if (group) control.prepend(group);
+    control.value = value;
   }
 
-  /** Save what is chosen as a template of the user's own. */
-  private async save(): Promise<void> {
-    const name = this.draft.name.trim();
-    if (!name) return this.quoted.refuse("The template needs a name: it is that of the batch, above.");
+  private async reshelved(name: string): Promise<void> {
+    this.doors.changed("templates");
+    await this.offerOwn();
+    await this.choose(name || this.draft.base);
+  }
+
+  /** Choose a template, and show what it says, if it is of the user's own. */
+  private async choose(name: string): Promise<void> {
+    const { control } = this.template;
+    control.value = name;
+    this.draft.own = null;
+    this.arrange();
     try {
-      const { template: based_on, params = {}, priority = null, start_at = null, notify = null } = this.occasion.of(requestOf(this.draft));
-      const body: Template = { based_on, params, priority, start_at, notify };
-      await this.api.put<Template>(`/templates/${encodeURIComponent(name)}`, body, { "If-None-Match": "*" });
-      this.quoted.wait(`Saved: ${name} is among your templates.`);
-      await this.offerOwn();
+      const own = await this.shelf.choose(name);
+      if (control.value !== name) return; // another was chosen meanwhile
+      this.draft.own = own;
+      if (own || this.isShown) this.show(own);
+      this.arrange();
     } catch (error) {
-      const isThere = error instanceof Refused && error.status === 412;
-      this.quoted.refuse(isThere ? `There is a template ${name} already: choose another name, or delete that one.` : words(error));
+      this.quoted.refuse(words(error));
     }
+  }
+
+  /** Show what a template says; null for none. */
+  private show(own: Template | null): void {
+    this.isShown = own !== null;
+    const { lane, model, horizon, by, priority, more } = fieldsOf(own);
+    const shown: [Field<HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement>, string][] = [
+      [this.lane, lane],
+      [this.model, model],
+      [this.horizon, horizon],
+      [this.by, by],
+      [this.priority, priority],
+      [this.more, more],
+    ];
+    for (const [field, value] of shown) field.control.value = value;
+    this.more.control.rows = Math.min(12, Math.max(2, more.split("\n").length));
+    this.details.open = Boolean(model || more);
+    this.occasion.fill(own);
   }
 
   /** The server cannot be asked. */
@@ -145,17 +190,18 @@ export class NewBatch {
       void this.send();
     });
     this.form.addEventListener("input", () => this.typed());
-    this.template.control.addEventListener("change", () => this.arrange());
+    this.template.control.addEventListener("change", () => void this.choose(this.template.control.value));
     this.from.control.addEventListener("change", () => void this.fill());
-    this.keep.addEventListener("click", () => void this.save());
     this.image.control.addEventListener("change", () => void this.picture());
     this.table.control.addEventListener("change", () => void this.upload());
   }
 
   /** Show the fields that the template has. */
   private arrange(): void {
-    const base = this.bases.get(this.template.control.value) ?? "";
-    const template = base || this.template.control.value;
+    const { draft } = this;
+    draft.template = this.template.control.value;
+    draft.base = this.shelf.find(draft.template)?.based_on ?? "";
+    const template = draft.base || draft.template;
     const kind = kindOf(template);
     const draws = kind === "prompts" && template !== "text";
     this.table.show(kind === "table");
@@ -163,19 +209,15 @@ export class NewBatch {
     this.lines.rename(kind === "ids" ? "App ids" : "Prompts");
     this.from.show(kind !== "table");
     this.image.show(draws && template !== "text-to-image");
-    this.lane.show(kind === "prompts" && !base);
-    this.model.show(kind === "prompts" && !base);
-    this.horizon.show(kind === "table" && !base);
-    this.by.show(kind === "table" && !base);
-    this.priority.show(!base);
-    this.keep.hidden = base !== "";
+    this.lane.show(kind === "prompts");
+    this.model.show(kind === "prompts");
+    this.horizon.show(kind === "table");
+    this.by.show(kind === "table");
     this.typed();
   }
 
   private typed(): void {
     const { draft } = this;
-    draft.template = this.template.control.value;
-    draft.base = this.bases.get(draft.template) ?? "";
     this.occasion.arrange();
     const { isRepeated } = this.occasion;
     text(this.label, isRepeated ? "Schedule" : "Submit");
@@ -190,7 +232,9 @@ export class NewBatch {
     draft.more = this.more.control.value;
     this.key = ""; // another request: another key
     this.countLines();
-    this.submit.disabled = true;
+    this.shelf.patch();
+    this.isReady = false;
+    this.settle();
     clearTimeout(this.typing);
     this.typing = setTimeout(() => void this.quote(), TYPED_MS);
   }
@@ -204,11 +248,24 @@ export class NewBatch {
     this.lines.say(of, lines > most);
   }
 
+  /** It can be sent once: while it is on its way, and when it has arrived, only another can be. */
+  private settle(): void {
+    this.submit.disabled = !this.isReady || this.isSending;
+    attribute(this.submit, "aria-busy", this.isSending ? "true" : null);
+  }
+
+  /** What is submitted; throws a sentence where that is nothing. */
+  private request(): SubmissionRequest {
+    const { template, own } = this.draft;
+    const request = this.occasion.of(requestOf(this.draft));
+    return own ? requestBy(template, own, request, this.occasion.isRepeated) : request;
+  }
+
   private async quote(): Promise<void> {
     const asked = (this.asked += 1);
     if (!isAskable(this.draft)) return this.quoted.wait("Nothing is reserved or sent before you submit.");
     try {
-      const request = this.occasion.of(requestOf(this.draft));
+      const request = this.request();
       this.quoted.wait("Reckoning\u2026");
       const quote = await this.api.post<Quote>("/submissions?dry_run=1", request);
       if (asked !== this.asked) return;
@@ -217,7 +274,8 @@ export class NewBatch {
       const { credits } = quote;
       const isShort = credits !== null && credits.cost > credits.available;
       this.quoted.tell(quote, isShort ? `${figure(credits.cost - credits.available)} credits are missing: grant them from Python, or submit less` : "");
-      this.submit.disabled = isShort;
+      this.isReady = !isShort;
+      this.settle();
     } catch (error) {
       if (asked === this.asked) this.quoted.refuse(words(error));
     }
@@ -225,39 +283,45 @@ export class NewBatch {
 
   /** See when a schedule of it would come, and what is wrong with that. */
   private async foretell(): Promise<void> {
-    const schedule = this.occasion.schedule(this.occasion.of(requestOf(this.draft)));
+    const schedule = this.occasion.schedule(this.request());
     this.occasion.told(await this.api.put<Schedule>(`${pathOf(this.draft.name.trim() || "preview")}?dry_run=1`, schedule));
+  }
+
+  private async send(): Promise<void> {
+    if (this.submit.disabled) return;
+    this.isSending = true;
+    this.settle();
+    try {
+      if (this.occasion.isRepeated) await this.schedule();
+      else await this.post();
+    } catch (error) {
+      this.quoted.refuse(words(error));
+    }
+    this.isSending = false;
+    this.settle();
   }
 
   private async schedule(): Promise<void> {
     const name = this.draft.name.trim();
     if (!name) return this.quoted.refuse("A schedule needs a name, above.");
-    try {
-      const schedule = this.occasion.schedule(this.occasion.of(requestOf(this.draft)));
-      const made = await this.api.put<Schedule>(pathOf(name), schedule, { "If-None-Match": "*" });
-      this.quoted.wait(`Scheduled: ${name}${made.next[0] ? `, next ${dayWords(made.next[0])}` : ""}. It stands in the side bar.`);
-    } catch (error) {
-      const isThere = error instanceof Refused && error.status === 412;
-      this.quoted.refuse(isThere ? `There is a schedule ${name} already: choose another name, or delete that one.` : words(error));
-    }
+    const { asked } = this;
+    const ask = (): Promise<boolean> => this.doors.sure(`Replace schedule ${name}?`, "What stands here takes its place. What it has submitted stays.", "Replace");
+    const made = await overwrite<Schedule>(this.api, pathOf(name), this.occasion.schedule(this.request()), { "If-None-Match": "*" }, ask);
+    if (made === null) return;
+    this.doors.changed("schedules");
+    if (asked !== this.asked) return; // something else stands here by now
+    this.isReady = false;
+    const when = made.next[0] ? `It comes next ${whenNext(made.next[0])}, and stands` : "It stands";
+    this.quoted.done(`Scheduled: ${name}`, `${when} in the side bar.`);
   }
 
-  private async send(): Promise<void> {
-    if (this.submit.disabled) return;
-    if (this.occasion.isRepeated) return this.schedule();
-    this.submit.disabled = true;
-    attribute(this.submit, "aria-busy", "true");
+  private async post(): Promise<void> {
     // Pressed twice, or sent again after a cut line, it is one submission.
     this.key ||= crypto.getRandomValues(new Uint32Array(4)).join("-");
-    try {
-      const submission = await this.api.post<Submission>("/submissions", this.occasion.of(requestOf(this.draft)), { "Idempotency-Key": this.key });
-      hidden(this.form, true);
-      this.follow.show(submission);
-    } catch (error) {
-      this.quoted.refuse(words(error));
-      this.submit.disabled = false;
-    }
-    attribute(this.submit, "aria-busy", null);
+    const submission = await this.api.post<Submission>("/submissions", this.request(), { "Idempotency-Key": this.key });
+    this.isReady = false;
+    hidden(this.form, true);
+    this.follow.show(submission);
   }
 
   private again(): void {
@@ -295,6 +359,13 @@ export class NewBatch {
     }
     this.typed();
   }
+}
+
+/** `today at 22:00`, `tomorrow at 22:00`, `on 28 Nov at 22:00`. */
+function whenNext(iso: string): string {
+  const [time = "", ...day] = dayWords(iso).split(" ").toReversed();
+  const words = day.toReversed().join(" ");
+  return `${words === "" ? "today" : words === "tomorrow" ? words : `on ${words}`} at ${time}`;
 }
 
 function base64(bytes: Uint8Array): string {

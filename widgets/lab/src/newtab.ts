@@ -7,6 +7,7 @@ import { words } from "./api";
 import { CATEGORY, ID } from "./commands";
 import { NewBatch } from "./newbatch";
 import { sign } from "./sign";
+import { sure } from "./sure";
 import { IBatch } from "./token";
 
 export const newBatch: JupyterFrontEndPlugin<void> = {
@@ -15,15 +16,18 @@ export const newBatch: JupyterFrontEndPlugin<void> = {
   autoStart: true,
   requires: [IBatch],
   optional: [ICommandPalette],
-  activate: (app: JupyterFrontEnd, { api }: IBatch, palette: ICommandPalette | null) => {
+  activate: (app: JupyterFrontEnd, batch: IBatch, palette: ICommandPalette | null) => {
     let made = 0;
+    const { api, feed } = batch;
     app.commands.addCommand(ID.create, {
       label: "New Batch\u2026",
       icon: sign,
-      execute: () => {
+      execute: ({ template }) => {
         const form = new NewBatch(api, {
           open: (id, name) => void app.commands.execute(ID.open, { id, name }),
           download: (id) => void app.commands.execute(ID.download, { id }),
+          sure,
+          changed: (what) => feed.renew(what),
         });
         const widget = new Widget();
         widget.id = `ipybatch-new-${(made += 1)}`;
@@ -35,7 +39,7 @@ export const newBatch: JupyterFrontEndPlugin<void> = {
         widget.disposed.connect(() => form.close());
         app.shell.add(widget, "main");
         app.shell.activateById(widget.id);
-        void api.get<Root>("/").then((root) => form.offer(root), (error) => form.refuse(words(error)));
+        void api.get<Root>("/").then((root) => form.offer(root, typeof template === "string" ? template : ""), (error) => form.refuse(words(error)));
         return widget;
       },
     });

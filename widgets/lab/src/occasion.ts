@@ -1,33 +1,36 @@
-// Occasion: when a batch is submitted, how often, and who is told of it.
-import { h, hidden } from "../../src/dom";
-import type { ChannelList, Misfire, Schedule, ScheduleRequest, SubmissionRequest } from "../../src/wire";
+// Occasion: when a batch is submitted, by whose clocks, how often, and who is told of it.
+import { h, hidden, ownId } from "../../src/dom";
+import type { Misfire, Schedule, ScheduleRequest, SubmissionRequest, Template } from "../../src/wire";
 import type { Api } from "./api";
 import { choice, entry, Field, option } from "./field";
-import { dayWords } from "./told";
+import { Tell } from "./tell";
+import { dayWords, ownZone } from "./told";
 
 const CLOCK = /^\d{1,2}:\d\d$/;
-const NOBODY = "For a message at the end, add a channel in a terminal: python -m ipybatch notify add NAME";
+const DAYS = ["1d", "1w"];
 
 export class Occasion {
   private readonly start = new Field(entry("text", "at once"), "Start", "22:00, or 2030-01-31 22:00.");
+  private readonly zone = new Field(entry("text", "the server's own"), "Time zone");
   private readonly repeat = new Field(choice([["", "Once"], ["1h", "Every hour"], ["1d", "Every day"], ["1w", "Every week"], ["cron", "By a cron rule"]]), "Repeat");
   private readonly cron = new Field(entry("text", "0 22 * * 1-5"), "Cron rule");
   private readonly misfire = new Field(choice([["run", "Run once, late"], ["skip", "Skip"], ["ask", "Ask me"]]), "If a time was missed");
-  private readonly tell = new Field(choice([["", "Nobody"]]), "Tell", NOBODY);
+  private readonly tell = new Tell();
   readonly node: HTMLElement;
 
   constructor() {
     const row = (...fields: { node: HTMLElement }[]): HTMLElement => h("div", "pair", ...fields.map(({ node }) => node));
-    this.node = h("div", "occasion", row(this.start, this.repeat, this.tell), row(this.cron, this.misfire));
+    const zones = h("datalist", "", ...Intl.supportedValuesOf("timeZone").map((name) => option(name, "")));
+    zones.id = ownId("zones");
+    this.zone.control.setAttribute("list", zones.id);
+    this.zone.control.value = ownZone();
+    this.node = h("div", "occasion", row(this.start, this.zone, this.repeat), zones, row(this.cron, this.misfire), this.tell.node);
     this.arrange();
   }
 
-  /** Offer the channels that there are, by name. */
-  async offer(api: Api): Promise<void> {
-    const { items } = await api.get<ChannelList>("/channels").catch((): ChannelList => ({ items: [] }));
-    const usable = items.filter((one) => one.usable);
-    this.tell.control.replaceChildren(option("", "Nobody"), ...usable.map(({ name }) => option(name, name)));
-    this.tell.say(usable.length ? "" : NOBODY);
+  /** Offer the channels that there are. */
+  offer(api: Api): Promise<void> {
+    return this.tell.offer(api);
   }
 
   arrange(): void {
@@ -37,28 +40,48 @@ export class Occasion {
     if (!this.isRepeated) this.repeat.say("");
   }
 
+  /** Show what a template says; null for none. */
+  fill(own: Template | null): void {
+    this.start.control.value = own?.start_at ?? "";
+    this.zone.control.value = own?.start_at ? (own.zone ?? "") : ownZone();
+    this.tell.fill(own?.notify ?? null);
+  }
+
   get isRepeated(): boolean {
     return this.repeat.control.value !== "";
   }
 
-  /** A request with what is chosen here. */
+  /** A request with what is chosen here, once. */
+  once(request: SubmissionRequest): SubmissionRequest {
+    const { start, zone } = this.when;
+    const notify = this.tell.said;
+    return { ...request, ...(start && { start_at: start }), ...(start && zone && { zone }), ...(notify && { notify }) };
+  }
+
+  /** A request with what is chosen here; of what is repeated the schedule says when. */
   of(request: SubmissionRequest): SubmissionRequest {
-    const start = this.start.control.value.trim();
-    const notify = this.tell.control.value;
-    return { ...request, ...(start && !this.isRepeated ? { start_at: start } : {}), ...(notify ? { notify } : {}) };
+    const { start_at, zone, ...rest } = this.once(request);
+    return this.isRepeated ? rest : { ...rest, ...(start_at && { start_at }), ...(zone && { zone }) };
   }
 
   /** The schedule of a request, whose name is the schedule's. */
   schedule({ name: _, ...submission }: SubmissionRequest): ScheduleRequest {
-    const start = this.start.control.value.trim();
-    const isClock = CLOCK.test(start);
+    const { start, zone } = this.when;
     const repeat = this.repeat.control.value;
-    const when = repeat === "cron" ? { cron: this.cron.control.value.trim() } : { every: repeat, ...(isClock && repeat !== "1h" ? { at: start } : {}) };
-    return { ...when, ...(start && !isClock ? { start_at: start } : {}), misfire: this.misfire.control.value as Misfire, submission };
+    // Whole days have a time of the clock; hours and cron rules have their own, and begin then.
+    const isAt = CLOCK.test(start) && DAYS.includes(repeat);
+    const rule = repeat === "cron" ? { cron: this.cron.control.value.trim() } : { every: repeat };
+    const begin = isAt ? { at: start } : start ? { start_at: start } : {};
+    return { ...rule, ...begin, ...(zone && { zone }), misfire: this.misfire.control.value as Misfire, submission };
   }
 
   /** Show when it would be submitted. */
-  told({ next }: Schedule): void {
-    this.repeat.say(next.length ? `Next: ${next.slice(0, 3).map((time) => dayWords(time)).join(", ")}` : "");
+  told({ next, zone }: Schedule): void {
+    const times = next.slice(0, 3).map((time) => dayWords(time)).join(", ");
+    this.repeat.say(times && `Next: ${times}${zone === ownZone() ? "" : `, by the clocks of ${ownZone()}`}`);
+  }
+
+  private get when(): { start: string; zone: string } {
+    return { start: this.start.control.value.trim(), zone: this.zone.control.value.trim() };
   }
 }

@@ -10,7 +10,7 @@ const COLUMNS = 8;
 const SECONDS = /_s$|^seconds$/;
 
 export class Quoted {
-  private readonly title = h("h3", "", "What it would take");
+  private readonly title = h("h3");
   private readonly facts = h("p", "facts-of");
   private readonly table = h("table");
   private readonly frame = h("div", "frame", this.table);
@@ -31,6 +31,11 @@ export class Quoted {
     this.show(words, "", null);
   }
 
+  /** Tell what became of it. */
+  done(title: string, words: string): void {
+    this.show(words, "", null, title);
+  }
+
   refuse(words: string): void {
     this.show("", words, null);
   }
@@ -40,7 +45,8 @@ export class Quoted {
     this.show("", wrong, quote);
   }
 
-  private show(idle: string, wrong: string, quote: Quote | null): void {
+  private show(idle: string, wrong: string, quote: Quote | null, title = "What it would take"): void {
+    text(this.title, title);
     text(this.idle, idle);
     hidden(this.idle, idle === "");
     text(this.wrong.lastElementChild!, wrong);

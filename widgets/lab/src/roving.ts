@@ -1,5 +1,5 @@
 // Roving: of all the buttons of a list Tab reaches one; the arrows walk among the rows, and along a row.
-const STOPS = "button:not([hidden])";
+const STOPS = "button:not([hidden], :disabled)";
 
 /** Let the arrows walk through `list`, whose rows match `rows`. Returns what to call after rows came or went. */
 export function rove(list: HTMLElement, rows: string): () => void {

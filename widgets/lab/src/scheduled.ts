@@ -1,10 +1,12 @@
-// Scheduled: what is submitted again and again: what, when next, how the last one ended, and what is asked.
+// Scheduled: what is submitted again and again: when, what, how the last one ended, and what is asked.
 import { attribute, clipped, h, hidden, text } from "../../src/dom";
 import { icon, setIcon } from "../../src/icons";
+import type { State } from "../../src/schema";
 import type { Schedule } from "../../src/wire";
 import { titleOf } from "./draft";
+import { STATES } from "./follow";
 import type { Hooks } from "./hooks";
-import { dayWords, wholeTime } from "./told";
+import { dayWords, ownZone, wholeTime } from "./told";
 import { title, tool } from "./tool";
 
 /** As `Listed` takes it. */
@@ -12,14 +14,16 @@ export interface Due {
   item: { id: string; schedule: Schedule };
 }
 
-const STATES: Record<string, string> = { PENDING: "waits", ROLLED_BACK: "rolled back" };
-
 export class Scheduled {
   private readonly sign = icon("reload");
   private readonly name = h("span", "subject");
-  private readonly what = h("span", "of");
+  private readonly rule = h("span", "of");
   private readonly next = h("span", "left");
-  private readonly last = h("button", "linked");
+  private readonly what = h("span", "of");
+  private readonly lastSign = icon();
+  private readonly lastWords = h("span");
+  private readonly last = h("button", "linked", this.lastSign, this.lastWords);
+  private readonly note = h("p", "note-of");
   private readonly question = h("p", "question");
   private readonly answers: HTMLElement;
   private readonly run: HTMLButtonElement;
@@ -30,11 +34,11 @@ export class Scheduled {
 
   constructor(hooks: Hooks, private readonly saidOf: (id: string) => string) {
     const told = (act: (schedule: Schedule) => void) => () => this.schedule && act(this.schedule);
-    this.run = tool("skipped", "", told(({ name }) => hooks.schedule(name, "run_now")));
+    this.run = tool("start_now", "", told(({ name }) => hooks.schedule(name, "run_now")));
     this.hold = tool("pause", "", told(({ name, paused }) => hooks.schedule(name, paused ? "resume" : "pause")));
     this.drop = tool("cancel", "", told((schedule) => hooks.unschedule(schedule)));
     this.last.type = "button";
-    this.last.addEventListener("click", told(({ last }) => last && hooks.openRun(last.submission)));
+    this.last.addEventListener("click", told((schedule) => hooks.openRun(schedule)));
     const answer = (label: string, choice: "run" | "skip"): HTMLButtonElement => {
       const button = h("button", "", label);
       button.type = "button";
@@ -47,8 +51,9 @@ export class Scheduled {
       "li",
       "in-queue",
       h("div", "line", h("span", "open", this.sign, this.name), h("div", "tools", this.run, this.hold, this.drop)),
-      h("div", "line", this.what, this.next),
-      h("div", "line", this.last),
+      h("div", "line", this.rule, this.next),
+      h("div", "line", this.what, this.last),
+      this.note,
       this.question,
       this.answers,
     );
@@ -56,17 +61,18 @@ export class Scheduled {
 
   patch({ item: { id, schedule } }: Due): void {
     this.schedule = schedule;
-    const { name, paused, state, question, last, note, next } = schedule;
+    const { name, paused, state, question, note, next, submission } = schedule;
     const said = this.saidOf(id);
-    clipped(this.name, name);
-    clipped(this.what, said || `${titleOf(schedule.submission.template)}, ${ruleWords(schedule)}`);
-    text(this.next, said ? "" : nextWords(schedule));
-    attribute(this.next, "title", next[0] ? wholeTime(next[0]) : null);
-    hidden(this.last.parentElement!, last === null && note === "");
-    this.last.disabled = last === null;
-    const ended = last && `last: ${STATES[last.state] ?? last.state.toLowerCase()}, ${dayWords(last.at)}`;
-    clipped(this.last, note || ended || "");
     const isAsking = state === "asking";
+    attribute(this.node, "data-is", paused ? "paused" : state);
+    clipped(this.name, name);
+    clipped(this.rule, ruleWords(schedule));
+    text(this.next, nextWords(schedule));
+    attribute(this.next, "title", next[0] ? wholeTime(next[0]) : null);
+    clipped(this.what, titleOf(submission.template));
+    this.patchLast(schedule);
+    clipped(this.note, said || note);
+    hidden(this.note, !said && !note);
     text(this.question, question);
     hidden(this.question, !isAsking);
     hidden(this.answers, !isAsking);
@@ -76,13 +82,25 @@ export class Scheduled {
     title(this.drop, `Delete ${name}`);
     hidden(this.hold, state === "ended");
   }
+
+  private patchLast({ last }: Schedule): void {
+    hidden(this.last, last === null);
+    if (!last) return;
+    const is: State = STATES[last.state];
+    attribute(this.last, "data-is", is);
+    setIcon(this.lastSign, is);
+    const words = `last ${last.state === "PENDING" ? "waits" : is.replace("_", " ")}, ${dayWords(last.at)}`;
+    text(this.lastWords, words);
+    attribute(this.last, "title", `Open ${last.name}: ${words}`);
+  }
 }
 
-/** `every day at 22:00`, `every 6h`, `by 0 22 * * 1-5`. */
-export function ruleWords({ every, at, cron }: Pick<Schedule, "every" | "at" | "cron">): string {
-  if (cron) return `by ${cron}`;
-  const plain: Record<string, string> = { "1h": "every hour", "1d": "every day", "1w": "every week" };
-  return `${plain[every ?? ""] ?? `every ${every}`}${at ? ` at ${at}` : ""}`;
+/** `daily at 22:00`, `every 6h`, `by 0 22 * * 1-5`; by which clocks, where that is not by those of the reader. */
+export function ruleWords({ every, at, cron, zone }: Pick<Schedule, "every" | "at" | "cron" | "zone">): string {
+  const where = zone && zone !== ownZone() && (at || cron) ? ` ${zone}` : "";
+  if (cron) return `by ${cron}${where}`;
+  const plain: Record<string, string> = { "1h": "hourly", "1d": "daily", "1w": "weekly" };
+  return `${plain[every ?? ""] ?? `every ${every}`}${at ? ` at ${at}` : ""}${where}`;
 }
 
 /** `next 22:00`, `next tomorrow 22:00`, `paused`, `ended`. */

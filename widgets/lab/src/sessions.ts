@@ -4,7 +4,7 @@
 //
 //   GET /sessions --page--> known <--change-- event        known --filter--> live, past
 import { ended } from "../../src/store";
-import type { Change, Root, Schedule, SessionItem, SessionPage, Submission } from "../../src/wire";
+import type { Change, Root, Schedule, SessionItem, SessionPage, Submission, TemplateItem } from "../../src/wire";
 
 /** A session as it was heard of at `at_s`, by a clock that never jumps. */
 export interface Entry {
@@ -32,6 +32,8 @@ export class Sessions {
   queue: Submission[] = [];
   /** What is submitted again and again. */
   schedules: Schedule[] = [];
+  /** Templates of the user's own. */
+  templates: TemplateItem[] = [];
   filter: Filter = { name: "", state: "" };
   /** Where the page after those that are known begins. */
   next: string | null = null;
@@ -93,6 +95,13 @@ export class Sessions {
     const wanted = state === "" ? this.schedules.filter((one) => one.name.toLowerCase().includes(name)) : [];
     const rank = ({ next }: Schedule): string => next[0] ?? "~";
     return wanted.sort((a, b) => (rank(a) < rank(b) ? -1 : 1)).map((schedule) => ({ item: { id: `schedule ${schedule.name}`, schedule } }));
+  }
+
+  /** Templates of the user's own, by name. */
+  get shownTemplates(): { item: { id: string; template: TemplateItem } }[] {
+    const { name, state } = this.filter;
+    const wanted = state === "" ? this.templates.filter((one) => one.name.toLowerCase().includes(name)) : [];
+    return wanted.map((template) => ({ item: { id: `template ${template.name}`, template } }));
   }
 
   /** A question is about to be asked. */

@@ -1,11 +1,13 @@
 // Side: the side bar in JupyterLab's left area.
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { Dialog, ICommandPalette, showDialog } from "@jupyterlab/apputils";
+import { ICommandPalette } from "@jupyterlab/apputils";
 import { Widget } from "@lumino/widgets";
-import type { ScheduleAnswer, ScheduleVerb } from "../../src/wire";
+import type { Schedule, ScheduleAnswer, ScheduleVerb } from "../../src/wire";
 import { CATEGORY, ID } from "./commands";
+import { LOST } from "./shelf";
 import { Sidebar } from "./sidebar";
 import { sign } from "./sign";
+import { sure } from "./sure";
 import { IBatch, now_s } from "./token";
 
 const TICK_MS = 1000;
@@ -50,16 +52,15 @@ class SideWidget extends Widget {
       withdraw: ({ id }: { id: string }) => void batch.verbs.withdraw(id),
       schedule: (name: string, verb: ScheduleVerb, answer?: ScheduleAnswer) => void batch.verbs.schedule(name, { verb, ...(answer && { answer }) }),
       unschedule: async ({ name }: { name: string }) => {
-        const button = Dialog.warnButton({ label: "Delete" });
         const body = "Nothing more is submitted by it. What it has submitted stays.";
-        const answer = await showDialog({ title: `Delete schedule ${name}?`, body, buttons: [Dialog.cancelButton(), button] });
-        if (answer.button.accept) await batch.verbs.unschedule(name);
+        if (await sure(`Delete schedule ${name}?`, body, "Delete")) await batch.verbs.unschedule(name);
       },
-      openRun: (submission: string) => {
-        const session = [...batch.sessions.known.values()].find(({ item }) => item.submission === submission)?.item;
+      openRun: async (schedule: Schedule) => {
+        const session = await batch.verbs.runOf(schedule);
         if (session) run(ID.open, { id: session.id, name: session.name });
       },
-      create: () => run(ID.create),
+      create: (template = "") => run(ID.create, { template }),
+      discard: (name: string) => void batch.verbs.discard(name, () => sure(`Delete template ${name}?`, LOST, "Delete")),
       refresh: () => void batch.feed.refresh(),
       reload: () => location.reload(),
     };
@@ -71,7 +72,7 @@ class SideWidget extends Widget {
     this.addClass("ib-in-side");
     this.node.append(this.sidebar.node);
     batch.sessions.onChange(() => this.draw());
-    setInterval(() => batch.sessions.live.length + batch.sessions.queue.length > 0 && this.draw(), TICK_MS);
+    setInterval(() => this.sidebar.isOld() && this.draw(), TICK_MS);
     this.draw();
   }
 

@@ -11,6 +11,7 @@ import { rove } from "./roving";
 import { Row } from "./row";
 import { Scheduled, type Due } from "./scheduled";
 import type { Entry, Sessions } from "./sessions";
+import { TemplateRow, type Kept } from "./template";
 import { endWords } from "./told";
 import { tool } from "./tool";
 import type { Verbs } from "./verbs";
@@ -42,10 +43,12 @@ export class Sidebar {
   private readonly live: Listed<Entry>;
   private readonly queued: Listed<Waiting>;
   private readonly scheduled: Listed<Due>;
+  private readonly kept: Listed<Kept>;
   private readonly past: Listed<Entry>;
   private readonly liveTitle = h("h3", "section", "Live");
   private readonly queuedTitle = h("h3", "section", "Queued");
   private readonly scheduledTitle = h("h3", "section", "Scheduled");
+  private readonly keptTitle = h("h3", "section", "Templates");
   private readonly pastTitle = h("h3", "section", "Past");
   private readonly skeleton = skeleton();
   private readonly empty: HTMLElement;
@@ -54,6 +57,8 @@ export class Sidebar {
   private readonly unread = h("ul", "notes");
   private readonly spoken = h("span", "spoken");
   private readonly settle: () => void;
+  /** When it was drawn: `22:00` of today, and of tomorrow, is told by that. */
+  private day = "";
   private typing: ReturnType<typeof setTimeout> | undefined;
   readonly node: HTMLElement;
 
@@ -67,6 +72,7 @@ export class Sidebar {
     this.live = new Listed("Live sessions", () => new Card(hooks, verbs));
     this.queued = new Listed("Queued submissions", () => new Queued(hooks, (id) => verbs.saidOf(id)));
     this.scheduled = new Listed("Schedules", () => new Scheduled(hooks, (id) => verbs.saidOf(id)));
+    this.kept = new Listed("Templates", () => new TemplateRow(hooks, (id) => verbs.saidOf(id)));
     this.past = new Listed("Past sessions", () => new Row(hooks, verbs));
     this.empty = emptyState(hooks);
     this.banner.retry.addEventListener("click", () => hooks.refresh());
@@ -79,7 +85,7 @@ export class Sidebar {
     const tools = [tool("plus", "New batch\u2026", () => hooks.create()), tool("reload", "Refresh", () => hooks.refresh())];
     for (const one of tools) one.tabIndex = 0;
     const top = h("header", "", h("h2", "", "Batch sessions"), h("div", "tools", ...tools));
-    const lists = h("div", "lists-of", this.liveTitle, this.live.node, this.queuedTitle, this.queued.node, this.scheduledTitle, this.scheduled.node, this.pastTitle, this.past.node);
+    const lists = h("div", "lists-of", this.liveTitle, this.live.node, this.queuedTitle, this.queued.node, this.scheduledTitle, this.scheduled.node, this.keptTitle, this.kept.node, this.pastTitle, this.past.node);
     this.settle = rove(lists, "li");
     const body = h("div", "scroll", this.skeleton, this.empty, lists, this.none, this.more, this.unread);
     this.node = h("section", "side", top, this.banner.node, this.filter, body, this.spoken);
@@ -88,19 +94,27 @@ export class Sidebar {
     this.node.setAttribute("data-lm-suppress-shortcuts", "true");
   }
 
+  /** Whether time alone changes what is shown: what is live goes on, what waits begins, and a day is another one. */
+  isOld(): boolean {
+    const { live, queue } = this.sessions;
+    return live.length + queue.length > 0 || this.day !== new Date().toDateString();
+  }
+
   render(now_s: number): void {
     const { sessions } = this;
+    this.day = new Date().toDateString();
     const live = sessions.shownLive;
     const queued = sessions.shownQueue;
     const scheduled = sessions.shownSchedules;
+    const templates = sessions.shownTemplates;
     const past = sessions.shownPast;
     const filtered = sessions.filter.name !== "" || sessions.filter.state !== "";
     const some = live.length + queued.length + scheduled.length + past.length > 0;
     this.banner.patch(sessions, this.version);
     hidden(this.skeleton, sessions.isListed || some || sessions.health !== "loading");
     hidden(this.empty, some || filtered || !sessions.isListed);
-    hidden(this.filter, !filtered && sessions.known.size === 0 && queued.length + scheduled.length === 0);
-    hidden(this.none, some || !filtered);
+    hidden(this.filter, !filtered && sessions.known.size === 0 && queued.length + scheduled.length + templates.length === 0);
+    hidden(this.none, some || templates.length > 0 || !filtered);
     text(this.none, sessions.isListed ? "No session matches the filter." : "Searching\u2026");
     const show = <E extends { item: { id: string } }>(title: HTMLElement, list: Listed<E>, entries: E[]): void => {
       hidden(title, entries.length === 0);
@@ -110,10 +124,12 @@ export class Sidebar {
     show(this.liveTitle, this.live, live);
     show(this.queuedTitle, this.queued, queued);
     show(this.scheduledTitle, this.scheduled, scheduled);
+    show(this.keptTitle, this.kept, templates);
     show(this.pastTitle, this.past, past);
     text(this.liveTitle, `Live ${count(live.length)}`);
     text(this.queuedTitle, `Queued ${count(queued.length)}`);
     text(this.scheduledTitle, `Scheduled ${count(scheduled.length)}`);
+    text(this.keptTitle, `Templates ${count(templates.length)}`);
     hidden(this.more, sessions.next === null);
     hidden(this.unread, sessions.unread.length === 0);
     this.unread.replaceChildren(...sessions.unread.map((words) => h("li", "", icon("note"), h("span", "", words))));

@@ -71,6 +71,11 @@ export function dayWords(iso: string, now = new Date()): string {
   return `${day} ${CLOCK.format(then)}`.trim();
 }
 
+/** Where this browser's clocks are: all times are told by these. */
+export function ownZone(): string {
+  return new Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
+}
+
 export function wholeTime(iso: string): string {
   const then = new Date(iso);
   return Number.isNaN(then.getTime()) ? "" : WHOLE.format(then);

@@ -2,9 +2,11 @@
 //
 // Rule: a command that was not taken a second after it was asked is not asked again; what can be done instead is offered
 // by name.
-import type { CommandAnswer, CommandRequest, Schedule, ScheduleCommand, Session, Verb } from "../../src/wire";
+import type { CommandAnswer, CommandRequest, Schedule, ScheduleCommand, Session, Submission, Verb } from "../../src/wire";
 import { Api, words } from "./api";
+import { conditionOf } from "./overwrite";
 import type { Sessions } from "./sessions";
+import { pathOf as pathOfTemplate } from "./shelf";
 
 const SAID_MS = 5000;
 const OWN_S = 60;
@@ -109,6 +111,36 @@ export class Verbs {
     const said = await this.api.delete(pathOf(name), { "If-Match": "*" }).then(() => "", words);
     if (said === "") this.sessions.schedules = this.sessions.schedules.filter((one) => one.name !== name);
     this.say(`schedule ${name}`, said);
+  }
+
+  /** Return the session that the latest time of a schedule became; null where there is none, and that is said. */
+  async runOf({ name, last }: Schedule): Promise<{ id: string; name: string } | null> {
+    if (!last) return null;
+    const known = [...this.sessions.known.values()].find(({ item }) => item.submission === last.submission)?.item;
+    if (known) return known;
+    const id = `schedule ${name}`;
+    try {
+      const { session, state, reason } = await this.api.get<Submission>(`/submissions/${last.submission}`);
+      if (session) return { id: session, name: last.name };
+      this.say(id, reason || (state === "PENDING" ? "it has not begun yet" : "it has ended before it made a session"));
+    } catch (error) {
+      this.say(id, words(error));
+    }
+    return null;
+  }
+
+  /** Delete a template, once `sure` says so. */
+  async discard(name: string, sure: () => Promise<boolean>): Promise<void> {
+    const id = `template ${name}`;
+    try {
+      const condition = await conditionOf(this.api, pathOfTemplate(name));
+      if (!(await sure())) return;
+      await this.api.delete(pathOfTemplate(name), condition);
+      this.sessions.templates = this.sessions.templates.filter((one) => one.name !== name);
+      this.say(id, "");
+    } catch (error) {
+      this.say(id, words(error));
+    }
   }
 
   say(id: string, text: string): void {

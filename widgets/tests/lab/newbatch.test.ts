@@ -2,9 +2,12 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { EMPTY, isAskable, requestOf } from "../../lab/src/draft";
 import { NewBatch } from "../../lab/src/newbatch";
 import { factsOf } from "../../lab/src/quoted";
-import type { Quote } from "../../src/wire";
+import { alike, fieldsOf, requestBy, templateOf } from "../../lab/src/own";
+import type { Quote, SubmissionRequest } from "../../src/wire";
 import { counts } from "../samples";
-import { root, server } from "./samples";
+import { root, server, tagged, template } from "./samples";
+
+const ZONE = new Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 const quote: Quote = { template: "text", request_count: 2, seconds: [2, 3], usd: 0.42, credits: null, quote: [{ lane: "batch", usd: 0.42, low_s: 2.5, high_s: 86_400, seconds: 60 }], notes: ["batch is recommended"] };
 const submission = {
@@ -54,16 +57,44 @@ describe("a request", () => {
   });
 });
 
+describe("a template of the user's own", () => {
+  const table = { based_on: "forecast", params: { by: "warehouse", partition_strategy: "auto", horizon: 14 } };
+
+  it("fills the fields that can show what it says", () => {
+    expect(fieldsOf(table)).toMatchObject({ horizon: "14", by: "site", more: '{\n  "by": "warehouse",\n  "partition_strategy": "auto"\n}' });
+    expect(fieldsOf(null)).toMatchObject({ lane: "batch", priority: "medium", more: "" });
+  });
+
+  it("says no default that it leaves open, neither when it is submitted nor when it is saved", () => {
+    const own = { based_on: "forecast", description: "d", params: { partition_strategy: "auto" } };
+    const request = requestOf({ ...EMPTY, template: "mine", base: "forecast", own, upload: "u1", more: '{"partition_strategy": "auto"}' });
+    expect(requestBy("mine", own, request, false)).toEqual({ template: "mine", upload: "u1", params: {} });
+    expect(templateOf(request, own)).toMatchObject({ description: "d", params: own.params, priority: null });
+  });
+
+  it("is named by a schedule though its own start is left out", () => {
+    const own = { based_on: "refresh", start_at: "22:00", params: {} };
+    const request = { template: "refresh", priority: "medium" as const, params: {} };
+    expect(requestBy("mine", own, request, true)).toEqual({ template: "mine", params: {} });
+    expect(requestBy("mine", own, request, false)).toBe(request);
+  });
+
+  it("is alike in whatever order, and whether null is said or not", () => {
+    expect(alike({ a: [1, { b: 2 }], c: null }, { a: [1, { b: 2 }] })).toBe(true);
+    expect([alike([1, 2], [2, 1]), alike({ a: 1 }, [1]), alike("1", 1), alike({}, null)]).toEqual([false, false, false, false]);
+  });
+});
+
 describe("the form", () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => document.body.replaceChildren());
 
   function open(table: Parameters<typeof server>[0] = {}) {
-    const made = server({ "POST /submissions": quote, ...table });
-    const finish = { open: vi.fn(), download: vi.fn() };
+    const made = server({ "POST /submissions": quote, "GET /templates": { items: [] }, "GET /channels": { items: [] }, ...table });
+    const finish = { open: vi.fn(), download: vi.fn(), sure: vi.fn(() => Promise.resolve(true)), changed: vi.fn() };
     const form = new NewBatch(made.api, finish);
     document.body.append(form.node);
-    form.offer(root);
+    void form.offer(root);
     made.asked.length = 0; // what is offered: templates and channels
     const find = <T extends HTMLElement>(selector: string): T => form.node.querySelector<T>(selector)!;
     const type = async (text: string): Promise<void> => {
@@ -81,7 +112,11 @@ describe("the form", () => {
       find("form").dispatchEvent(new Event("submit", { cancelable: true }));
       await vi.advanceTimersByTimeAsync(0);
     };
-    return { ...made, form, finish, find, type, choose, submit, button: () => find<HTMLButtonElement>("button.ib-apply") };
+    const named = (label: string): HTMLButtonElement => [...form.node.querySelectorAll("button")].find((one) => one.textContent === label)!;
+    const field = (label: string): HTMLInputElement => form.node.querySelector(`#${[...form.node.querySelectorAll("label")].find((one) => one.textContent === label)!.htmlFor}`)!;
+    const sent = (): SubmissionRequest => JSON.parse(String(made.asked.filter(({ path }) => path.startsWith("/submissions")).at(-1)!.init.body));
+    const headers = (method: string) => made.asked.filter(({ init, path }) => init.method === method && !path.includes("dry_run")).map(({ init }) => init.headers as Record<string, string>);
+    return { ...made, form, finish, find, named, field, sent, headers, type, choose, submit, button: () => find<HTMLButtonElement>("button.ib-apply") };
   }
 
   it("tells what it would take before it can be sent", async () => {
@@ -95,54 +130,181 @@ describe("the form", () => {
     expect(button().disabled).toBe(false);
   });
 
-  it("offers the user's own templates first, and says nothing that they say", async () => {
-    const own = { name: "night", kind: "own", based_on: "refresh", description: "the old ones", can: ["edit", "submit"], changed: null, error: "" };
-    const code = { ...own, name: "mine", based_on: "session", can: ["edit"] };
-    const { choose, find, asked } = open({ "GET /templates": { items: [own, code] } });
+  it("offers the user's own templates first, and says why some cannot be chosen", async () => {
+    const mine = template("mine", { based_on: "session", can: ["edit"], reason: "is for a function of your own" });
+    const broken = template("worn", { based_on: "", can: ["edit"], error: "worn.toml must be TOML" });
+    const { find } = open({ "GET /templates": { items: [template("night", { description: "the old ones" }), mine, broken] } });
     await vi.advanceTimersByTimeAsync(0);
-    expect([...find("optgroup").children].map(({ textContent }) => textContent)).toEqual(["night: the old ones"]);
-    await choose("night");
-    expect(JSON.parse(String(asked.at(-1)!.init.body))).toEqual({ template: "night", params: {} });
+    const options = [...find("optgroup").children] as HTMLOptionElement[];
+    expect(options.map(({ textContent }) => textContent)).toEqual(["night: the old ones", "mine is for a function of your own", "worn: worn.toml must be TOML"]);
+    expect(options.map(({ disabled }) => disabled)).toEqual([false, true, true]);
   });
 
-  it("saves what is chosen as a template, and writes over none", async () => {
-    const { type, find, asked, table } = open({ "PUT /templates/foxes": {} });
-    const keep = [...document.querySelectorAll<HTMLButtonElement>("button")].find((button) => button.textContent === "Save as template")!;
+  it("says that templates and channels cannot be listed, and lists channels when it is tried again", async () => {
+    const failing = () => Response.json({ message: "the file of channels cannot be used", next_step: "see why" }, { status: 503 });
+    const { find, table, named } = open({ "GET /templates": failing, "GET /channels": failing });
+    await vi.advanceTimersByTimeAsync(0);
+    expect(find(".ib-hint[data-wrong]").textContent).toBe("Your templates cannot be listed: the file of channels cannot be used: see why");
+    expect(find(".ib-beside").textContent).toContain("The channels cannot be listed: the file of channels cannot be used: see why");
+    table["GET /channels"] = { items: [{ name: "team", kind: "mail", usable: true }] };
+    named("Try again").click();
+    await vi.advanceTimersByTimeAsync(0);
+    expect([find(".ib-choices").textContent, find(".ib-beside").textContent]).toEqual(["teammail", "Try again"]);
+    expect(named("Try again").hidden).toBe(true);
+  });
+
+  describe("with a template of the user's own", () => {
+    const says = { based_on: "text", description: "captions", start_at: "22:00", zone: "Asia/Tokyo", priority: "low", notify: ["team"], params: { lane: "flex", model: "m", temperature: 0.4 }, asks: [] };
+    const night = { "GET /templates": { items: [template("night", { based_on: "text" })] }, "GET /templates/night": tagged(says, "v1"), "GET /channels": { items: [{ name: "team", kind: "mail", usable: true }] } };
+
+    async function chosen(table: Parameters<typeof server>[0] = {}) {
+      const made = open({ ...night, ...table });
+      await vi.advanceTimersByTimeAsync(0);
+      await made.choose("night");
+      await made.type("A fox");
+      return made;
+    }
+
+    it("shows what it says, and leaves that to it", async () => {
+      const { field, sent } = await chosen();
+      expect(["Lane", "Model", "Priority", "Start", "Time zone"].map((label) => field(label).value)).toEqual(["flex", "m", "low", "22:00", "Asia/Tokyo"]);
+      expect(field("More parameters").value).toBe('{\n  "temperature": 0.4\n}');
+      expect(document.querySelector<HTMLInputElement>(".ib-choice input")!.checked).toBe(true);
+      expect(sent()).toEqual({ template: "night", requests: ["A fox"], params: {} });
+    });
+
+    it("says what is changed, and names no template that says what was taken out", async () => {
+      const { field, type, sent } = await chosen();
+      Object.assign(field("Lane"), { value: "online" });
+      await type("A fox");
+      expect(sent()).toEqual({ template: "night", requests: ["A fox"], params: { lane: "online", model: "m", temperature: 0.4 } });
+      Object.assign(field("Start"), { value: "" });
+      await type("A fox");
+      expect(sent()).toMatchObject({ template: "text", priority: "low", notify: ["team"], params: { lane: "online", model: "m", temperature: 0.4 } });
+      expect(sent().start_at).toBeUndefined();
+    });
+
+    it("gives the fields back to one that is shipped", async () => {
+      const { field, choose } = await chosen();
+      await choose("text");
+      expect(["Lane", "Model", "Priority", "Start", "More parameters"].map((label) => field(label).value)).toEqual(["batch", "", "medium", "", ""]);
+    });
+
+    it("saves what is changed as it was read, and asks where it was changed meanwhile", async () => {
+      const { field, type, named, asked, table, finish, headers } = await chosen();
+      expect(named("Save changes").disabled).toBe(true);
+      Object.assign(field("Priority"), { value: "high" });
+      await type("A fox");
+      table["PUT /templates/night"] = () => Response.json({ message: "changed" }, { status: 412 });
+      table["GET /templates/night"] = tagged({ ...says, description: "other" }, "v2");
+      finish.sure.mockResolvedValueOnce(false);
+      named("Save changes").click();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(finish.sure).toHaveBeenLastCalledWith("Replace template night?", expect.any(String), "Replace");
+      expect([headers("PUT").map((one) => one["If-Match"]), finish.changed.mock.calls]).toEqual([["v1"], []]);
+      let puts = 0;
+      table["PUT /templates/night"] = () => Response.json({}, { status: (puts += 1) === 1 ? 412 : 200 });
+      named("Save changes").click();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(headers("PUT").map((one) => one["If-Match"])).toEqual(["v1", "v1", "v2"]);
+      expect(JSON.parse(String(asked.filter(({ init }) => init.method === "PUT").at(-1)!.init.body))).toEqual({ ...says, priority: "high" });
+      expect(finish.changed).toHaveBeenCalledWith("templates");
+    });
+
+    it("deletes it as it was read, once somebody says so", async () => {
+      const { named, table, finish, headers, find } = await chosen({ "DELETE /templates/night": () => new Response(null, { status: 204 }) });
+      finish.sure.mockResolvedValueOnce(false);
+      named("Delete template").click();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(headers("DELETE")).toEqual([]);
+      table["GET /templates"] = { items: [] };
+      const before = named("Delete template");
+      before.click();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(headers("DELETE").map((one) => one["If-Match"])).toEqual(["v1"]);
+      expect([find<HTMLSelectElement>("select").value, find(".ib-said-of").textContent, before.hidden]).toEqual(["text", "Deleted: night.", true]);
+    });
+  });
+
+  it("saves what is chosen as a template, and writes over none without a question", async () => {
+    const { type, find, asked, table, named, finish, headers } = open({ "PUT /templates/foxes": {} });
     await type("A fox");
-    keep.click();
-    expect(find(".ib-wrong span").textContent).toContain("needs a name");
+    named("Save as template").click();
+    expect(find(".ib-said-of").textContent).toContain("needs a name");
     find<HTMLInputElement>("input").value = "foxes";
     await type("A fox");
-    keep.click();
+    named("Save as template").click();
     await vi.advanceTimersByTimeAsync(0);
     const put = asked.find(({ init }) => init.method === "PUT")!;
-    expect([put.path, (put.init.headers as Record<string, string>)["If-None-Match"]]).toEqual(["/templates/foxes", "*"]);
+    expect([put.path, headers("PUT")[0]!["If-None-Match"]]).toEqual(["/templates/foxes", "*"]);
     expect(JSON.parse(String(put.init.body))).toMatchObject({ based_on: "text", priority: "medium", params: { lane: "batch" } });
+    expect(find(".ib-said-of").textContent).toBe("Saved: foxes is among your templates.");
     table["PUT /templates/foxes"] = () => Response.json({ message: "there" }, { status: 412 });
-    keep.click();
+    table["GET /templates/foxes"] = () => Response.json({ message: "broken" }, { status: 422 });
+    finish.sure.mockResolvedValueOnce(false);
+    await type("A fox");
+    named("Save as template").click();
     await vi.advanceTimersByTimeAsync(0);
-    expect(find(".ib-wrong span").textContent).toContain("There is a template foxes already");
+    expect([finish.sure.mock.calls.length, headers("PUT").length]).toEqual([1, 2]);
   });
 
-  it("schedules what is repeated, and shows when it comes", async () => {
-    const made = { next: ["2126-12-01T22:00:00", "2126-12-02T22:00:00"] };
-    const { type, submit, find, asked, button } = open({ "PUT /schedules/foxes": made, "GET /channels": { items: [{ name: "team", kind: "mail", usable: true }] } });
+  it("schedules what is repeated, once, by the clocks of this browser, and shows when it comes", async () => {
+    const made = { next: ["2126-12-01T22:00:00", "2126-12-02T22:00:00"], zone: ZONE };
+    const channels = ["team", "me"].map((name) => ({ name, kind: "mail", usable: true }));
+    const { type, submit, find, asked, button, finish, field, headers, table } = open({ "PUT /schedules/foxes": made, "GET /channels": { items: channels } });
     await vi.advanceTimersByTimeAsync(0);
-    const [start] = find(".ib-occasion").querySelectorAll("input");
-    const [repeat, tell] = find(".ib-occasion").querySelectorAll("select");
     find<HTMLInputElement>("input").value = "foxes";
-    start!.value = "22:00";
-    repeat!.value = "1d";
-    tell!.value = "team";
+    Object.assign(field("Start"), { value: "22:00" });
+    Object.assign(field("Repeat"), { value: "1d" });
+    for (const box of find(".ib-choices").querySelectorAll("input")) box.click();
     await type("A fox");
     expect(button().textContent).toBe("Schedule");
     expect(find(".ib-occasion").textContent).toContain("Next: 1 Dec 2126 22:00, 2 Dec 2126 22:00");
     await submit();
     const put = asked.filter(({ init }) => init.method === "PUT").at(-1)!;
     expect(put.path).toBe("/schedules/foxes");
-    expect(JSON.parse(String(put.init.body))).toMatchObject({ every: "1d", at: "22:00", misfire: "run", submission: { template: "text", requests: ["A fox"], notify: "team" } });
-    expect(JSON.parse(String(put.init.body)).submission.name).toBeUndefined();
+    expect(JSON.parse(String(put.init.body))).toEqual({
+      every: "1d",
+      at: "22:00",
+      zone: ZONE,
+      misfire: "run",
+      submission: { template: "text", priority: "medium", requests: ["A fox"], params: { lane: "batch" }, notify: ["team", "me"] },
+    });
     expect(asked.some(({ path, init }) => path === "/submissions" && init.method === "POST")).toBe(false);
+    expect([button().disabled, find(".ib-quoted").textContent, finish.changed.mock.calls]).toEqual([
+      true,
+      expect.stringContaining("Scheduled: foxesIt comes next on 1 Dec 2126 at 22:00, and stands in the side bar."),
+      [["schedules"]],
+    ]);
+    const before = asked.length;
+    await submit();
+    expect(asked.length).toBe(before);
+    table["PUT /schedules/foxes"] = () => Response.json(made, { status: "If-None-Match" in asked.at(-1)!.init.headers! ? 412 : 200 });
+    table["GET /schedules/foxes"] = tagged(made, "v7");
+    await type("A whale");
+    await submit();
+    expect(finish.sure).toHaveBeenLastCalledWith("Replace schedule foxes?", expect.any(String), "Replace");
+    expect(headers("PUT").at(-1)!["If-Match"]).toBe("v7");
+  });
+
+  it("begins hourly and by a cron rule when it is told to, and once in the zone that is chosen", async () => {
+    const { type, field, asked, sent } = open({ "PUT /schedules/preview": { next: [], zone: ZONE } });
+    const put = (): Record<string, unknown> => JSON.parse(String(asked.filter(({ init }) => init.method === "PUT").at(-1)!.init.body));
+    Object.assign(field("Start"), { value: "22:00" });
+    Object.assign(field("Repeat"), { value: "1h" });
+    await type("A fox");
+    expect(put()).toMatchObject({ every: "1h", start_at: "22:00", zone: ZONE });
+    Object.assign(field("Repeat"), { value: "cron" });
+    Object.assign(field("Cron rule"), { value: "0 22 * * 1-5" });
+    await type("A fox");
+    expect(put()).toMatchObject({ cron: "0 22 * * 1-5", start_at: "22:00" });
+    Object.assign(field("Repeat"), { value: "" });
+    Object.assign(field("Time zone"), { value: "Asia/Tokyo" });
+    await type("A fox");
+    expect(sent()).toMatchObject({ start_at: "22:00", zone: "Asia/Tokyo" });
+    Object.assign(field("Start"), { value: "" });
+    await type("A fox");
+    expect(sent().zone).toBeUndefined();
   });
 
   it("counts in the words of what is submitted", () => {

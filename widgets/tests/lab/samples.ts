@@ -3,7 +3,7 @@ import { vi } from "vitest";
 import { Api } from "../../lab/src/api";
 import { Sessions } from "../../lab/src/sessions";
 import { Verbs } from "../../lab/src/verbs";
-import type { Change, Root, Schedule, SessionItem, Submission } from "../../src/wire";
+import type { Change, Root, Schedule, SessionItem, Submission, TemplateItem } from "../../src/wire";
 import { counts } from "../samples";
 
 export function item(id: string, changes: Partial<SessionItem> = {}): SessionItem {
@@ -72,7 +72,7 @@ export function schedule(name: string, changes: Partial<Schedule> = {}): Schedul
     every: "1d",
     at: "22:00",
     cron: null,
-    zone: "Europe/Berlin",
+    zone: new Intl.DateTimeFormat().resolvedOptions().timeZone,
     start_at: null,
     until: null,
     misfire: "run",
@@ -89,6 +89,15 @@ export function schedule(name: string, changes: Partial<Schedule> = {}): Schedul
     links: {},
     ...changes,
   };
+}
+
+export function template(name: string, changes: Partial<TemplateItem> = {}): TemplateItem {
+  return { name, kind: "own", based_on: "refresh", description: "", can: ["submit", "edit"], changed: null, error: "", reason: "", ...changes };
+}
+
+/** An answer with an ETag. */
+export function tagged(value: object, etag: string): () => Response {
+  return () => Response.json(value, { headers: { ETag: etag } });
 }
 
 export const root: Root = { version: "0.1.0", journal_schema: 7, limits: { max_requests: 20 }, templates: ["text", "refresh", "forecast"], links: {} };

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { EVENTS, Feed } from "../../lab/src/feed";
-import { batch, change, item, past, queued, root } from "./samples";
+import { batch, change, item, past, queued, root, schedule, template } from "./samples";
 
 const ids = (entries: { item: { id: string } }[]): string[] => entries.map((entry) => entry.item.id);
 const page = (items: object[], next: string | null = null) => ({ items, next, unread: [] });
@@ -97,6 +97,20 @@ describe("the feed", () => {
     expect([...sessions.known.keys()]).not.toContain("b");
   });
 
+  it("asks for schedules and templates alone, where an event says that they changed", async () => {
+    const { feed: one, wait, lists, sessions, table } = feed();
+    await one.refresh();
+    const shipped = template("text", { kind: "shipped" });
+    Object.assign(table, { "GET /templates": { items: [shipped, template("night")] }, "GET /schedules": { items: [schedule("weekly")], next: null } });
+    one.receive({ schema_id: EVENTS, ...change(1, []), templates: true } as never);
+    await wait(1);
+    expect([sessions.shownTemplates.map(({ item }) => item.template.name), sessions.schedules]).toEqual([["night"], []]);
+    one.receive({ schema_id: EVENTS, ...change(2, []), schedules: true } as never);
+    await wait(1);
+    expect(sessions.schedules.map(({ name }) => name)).toEqual(["weekly"]);
+    expect(lists()).toBe(1);
+  });
+
   it("asks what waits alone, where an event says that others do", async () => {
     const { feed: one, wait, lists, sessions, table } = feed();
     await one.refresh();
@@ -159,7 +173,7 @@ describe("the feed", () => {
     one.start();
     await wait(120);
     expect(sessions.health).toBe("gone");
-    expect(ask.mock.calls.filter(([path]) => !String(path).startsWith("/schedules")).length).toBeLessThan(14);
+    expect(ask.mock.calls.filter(([path]) => !/^.(schedules|templates)/.test(String(path))).length).toBeLessThan(14);
     expect(ids(sessions.live)).toEqual(["a"]);
     one.stop();
   });

@@ -4,10 +4,10 @@ import { nextWords, ruleWords } from "../../lab/src/scheduled";
 import { Sidebar } from "../../lab/src/sidebar";
 import { isTold } from "../../lab/src/told";
 import { counts } from "../samples";
-import { batch, change, item, past, queued, root, schedule } from "./samples";
+import { batch, change, item, past, queued, root, schedule, tagged, template } from "./samples";
 
 const EVIL = "<img src=x onerror=alert(1)>";
-const HOOKS = ["open", "press", "notebook", "download", "interrupt", "shutDown", "withdraw", "schedule", "unschedule", "openRun", "create", "refresh", "reload"] as const;
+const HOOKS = ["open", "press", "notebook", "download", "interrupt", "shutDown", "withdraw", "schedule", "unschedule", "openRun", "create", "discard", "refresh", "reload"] as const;
 
 function open(items = [item("a")], more: { next?: string | null; unread?: string[]; table?: Parameters<typeof batch>[0] } = {}) {
   const made = batch(more.table);
@@ -23,7 +23,7 @@ function open(items = [item("a")], more: { next?: string | null; unread?: string
   const all = (selector: string): HTMLElement[] => [...sidebar.node.querySelectorAll<HTMLElement>(selector)].filter((node) => !node.closest("[hidden]"));
   const words = (selector: string): string[] => all(selector).map((node) => node.textContent ?? "");
   const button = (label: string): HTMLButtonElement => all("button").find((node) => node.getAttribute("aria-label") === label || node.textContent === label) as HTMLButtonElement;
-  return { ...made, hooks, listing, node: sidebar.node, render, all, words, button };
+  return { ...made, hooks, listing, sidebar, node: sidebar.node, render, all, words, button };
 }
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] }));
@@ -101,18 +101,18 @@ describe("the side bar", () => {
     const last = { at: "2025-11-29T22:00:00", submission: "s7", name: "night 2025-11-29 22:00", state: "FAILED" as const };
     sessions.schedules = [
       schedule("old", { state: "ended", next: [] }),
-      schedule("night", { last }),
+      schedule("night", { last, zone: "Asia/Tokyo" }),
       schedule("asks", { state: "asking", question: "2 times passed: run one now?", next: ["2125-01-01T22:00:00"], cron: "0 22 * * 1", every: null, at: null }),
       schedule("held", { state: "paused", paused: true, next: ["2127-01-01T22:00:00"] }),
     ];
     render();
     expect(words("h3.ib-section")).toContain("Scheduled 4");
     expect(words(".ib-in-queue .ib-subject")).toEqual(["asks", "night", "held", "old"]);
-    expect(words(".ib-in-queue .ib-of").slice(0, 2)).toEqual(["Library refresh, by 0 22 * * 1", "Library refresh, every day at 22:00"]);
+    expect(words(".ib-in-queue .ib-of").slice(0, 4)).toEqual(["by 0 22 * * 1", "Library refresh", "daily at 22:00 Asia/Tokyo", "Library refresh"]);
     expect(words(".ib-in-queue .ib-left")).toEqual(["waits for an answer", "next 1 Dec 2126 22:00", "paused", "ended"]);
-    expect(words(".ib-linked")).toEqual(["last: failed, 29 Nov 2025 22:00"]);
-    button("last: failed, 29 Nov 2025 22:00").click();
-    expect(hooks.openRun).toHaveBeenCalledWith("s7");
+    expect(words(".ib-linked")).toEqual(["last failed, 29 Nov 2025 22:00"]);
+    button("last failed, 29 Nov 2025 22:00").click();
+    expect(hooks.openRun).toHaveBeenCalledWith(sessions.schedules.find(({ name }) => name === "night"));
     expect(words(".ib-question")).toEqual(["2 times passed: run one now?"]);
     button("Skip it").click();
     expect(hooks.schedule).toHaveBeenCalledWith("asks", "answer", "skip");
@@ -131,7 +131,7 @@ describe("the side bar", () => {
     const now = new Date(2026, 10, 30, 12);
     const at = (day: number): string => new Date(2026, 10, day, 22).toISOString();
     expect([30, 31, 32].map((day) => nextWords({ state: "waiting", next: [at(day)] }, now))).toEqual(["next 22:00", "next tomorrow 22:00", "next 2 Dec 22:00"]);
-    expect(ruleWords({ every: "6h", at: null, cron: null })).toBe("every 6h");
+    expect(ruleWords({ every: "6h", at: null, cron: null, zone: "Asia/Tokyo" })).toBe("every 6h");
   });
 
   it("pauses and deletes a schedule, and says why it cannot", async () => {
@@ -145,6 +145,75 @@ describe("the side bar", () => {
     await verbs.unschedule("a b");
     expect(sessions.schedules).toEqual([]);
     expect((asked.at(-1)!.init.headers as Record<string, string>)["If-Match"]).toBe("*");
+  });
+
+  it("opens the latest run of a schedule, whether its session is listed or not, and says where there is none", async () => {
+    const last = { at: "2025-11-29T22:00:00", submission: "s7", name: "night 2025-11-29 22:00", state: "PENDING" as const };
+    const night = schedule("night", { last });
+    const { sessions, verbs, asked, table } = open([past("a", { submission: "s1", name: "listed" })]);
+    sessions.schedules = [night];
+    expect(await verbs.runOf({ ...night, last: { ...last, submission: "s1" } })).toMatchObject({ id: "a", name: "listed" });
+    expect(asked).toEqual([]);
+    table["GET /submissions/s7"] = { ...queued("s7"), state: "COMPLETED", session: "a-9" };
+    expect(await verbs.runOf(night)).toEqual({ id: "a-9", name: "night 2025-11-29 22:00" });
+    table["GET /submissions/s7"] = queued("s7");
+    expect([await verbs.runOf(night), verbs.saidOf("schedule night")]).toEqual([null, "it has not begun yet"]);
+    delete table["GET /submissions/s7"];
+    expect([await verbs.runOf(night), verbs.saidOf("schedule night")]).toEqual([null, "there is no such session"]);
+  });
+
+  it("is old at midnight, and where something is live", () => {
+    vi.useFakeTimers({ toFake: ["Date"], now: new Date(2026, 10, 30, 23, 59, 59) });
+    const { node, sessions, sidebar, render, words } = open([]);
+    sessions.schedules = [schedule("night", { next: [new Date(2026, 11, 1, 22).toISOString()] })];
+    render();
+    expect([sidebar.isOld(), words(".ib-in-queue .ib-left")]).toEqual([false, ["next tomorrow 22:00"]]);
+    vi.setSystemTime(new Date(2026, 11, 1));
+    expect(sidebar.isOld()).toBe(true);
+    render();
+    expect([sidebar.isOld(), words(".ib-in-queue .ib-left")]).toEqual([false, ["next 22:00"]]);
+    sessions.change(change(1, [item("a")]), 1001);
+    expect(sidebar.isOld()).toBe(true);
+    node.remove();
+  });
+
+  it("lists the user's own templates, with what keeps one from being submitted", () => {
+    const { sessions, words, button, hooks, render, all } = open([]);
+    sessions.templates = [template("night", { description: "the old ones" }), template("worn", { based_on: "", can: ["edit"], error: "worn.toml must be TOML" })];
+    render();
+    expect(words("h3.ib-section")).toEqual(["Templates 2"]);
+    expect(words(".ib-in-queue .ib-of")).toEqual(["Library refresh: the old ones", "worn.toml must be TOML"]);
+    button("New batch by night").click();
+    expect(hooks.create).toHaveBeenCalledWith("night");
+    expect(button("worn: worn.toml must be TOML").disabled).toBe(true);
+    // The arrows and Tab reach what can be pressed.
+    expect(all("li button:not(:disabled)").filter((node) => node.tabIndex === 0)).toEqual([button("New batch by night")]);
+    button("Delete worn").click();
+    expect(hooks.discard).toHaveBeenCalledWith("worn");
+    sessions.search({ name: "", state: "running" });
+    render();
+    expect(words(".ib-in-queue")).toEqual([]);
+  });
+
+  it("deletes a template as it was read, once its user says so, and one that cannot be read as it is", async () => {
+    const gone = () => new Response(null, { status: 204 });
+    const broken = () => Response.json({ message: "broken" }, { status: 422 });
+    const { sessions, verbs, asked, table } = open([], { table: { "GET /templates/night": tagged({}, "v1"), "GET /templates/worn": broken, "DELETE /templates/worn": gone } });
+    const headers = () => asked.filter(({ init }) => init.method === "DELETE").map(({ init }) => (init.headers as Record<string, string>)["If-Match"]);
+    sessions.templates = [template("night"), template("worn")];
+    await verbs.discard("night", () => Promise.resolve(false));
+    expect(headers()).toEqual([]);
+    await verbs.discard("night", () => Promise.resolve(true));
+    expect([headers(), verbs.saidOf("template night")]).toEqual([["v1"], "there is no such session"]);
+    table["DELETE /templates/night"] = gone;
+    for (const name of ["night", "worn"]) await verbs.discard(name, () => Promise.resolve(true));
+    expect([headers(), sessions.templates]).toEqual([["v1", "v1", "*"], []]);
+  });
+
+  it("tells what waits for its start as what waits", () => {
+    const { words, all } = open([item("a", { can: ["start_now", "cancel"], waiting: "it starts at 22:00 (Europe/Berlin)" })]);
+    expect([all(".ib-card")[0]!.getAttribute("data-is"), all("button.ib-open")[0]!.getAttribute("aria-label")]).toEqual(["planned", "session a, waiting, open"]);
+    expect(words(".ib-facts-of")).toEqual(["it starts at 22:00 (Europe/Berlin)"]);
   });
 
   it("takes a cancelled one out of the queue, and says why one cannot be cancelled", async () => {
