@@ -153,7 +153,7 @@ def reader(service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("IPYBATCH_LIBRARY", str(tmp_path / "library.sqlite3"))
     for name in ("REQUEST_DELAY_MS", "BATCH_DELAY_SECONDS"):
         monkeypatch.setenv(f"IPYBATCH_STEAM_{name}", "0")
-    monkeypatch.setattr("getpass.getpass", lambda prompt: service.replace("http", "json"))
+    ipybatch.notify.add_channel("me", service.replace("http", "json"))
     pd.DataFrame({"id": [3, 5, 8], "shelf": ["a", "b", "c"]}).to_csv(tmp_path / "products.csv", index=False)
     ipybatch.BatchSession("wishlist", lambda item: item, [1, 2]).run(verbose=False)
     with serve("steam") as store:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipybatch.engine.data.local_time import Hours, next_s, read_start, unix_s, zone_of
+from ipybatch.engine.data.local_time import Hours, moment_words, next_s, read_start, unix_s, zone_of
 from ipybatch.errors import InputError
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -319,3 +319,19 @@ class TestHours:
         assert str(Hours.parse("22:00-06:00")) == "22:00-06:00"
         assert Hours.parse("Sat-Sun") == Hours.parse(["Saturday-Sunday"])
         assert Hours.parse(Hours.parse("Sat")) == Hours.parse("Sat")
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ("2026-06-01 09:00", "22:00 (Europe/Berlin)"),
+        ("2026-06-01 21:59", "22:00 (Europe/Berlin)"),
+        ("2026-05-31 22:01", "22:00 on 2026-06-01 (Europe/Berlin)"),
+    ],
+)
+def test_a_moment_that_is_not_soon_has_its_day(now: str, words: str) -> None:
+    """Just after 22:00 the next one is tomorrow's."""
+    at_s, now_s = (
+        unix_s(at.date(), at.time(), BERLIN) for at in map(dt.datetime.fromisoformat, ("2026-06-01 22:00", now))
+    )
+    assert moment_words(at_s, now_s, BERLIN) == words

@@ -36,7 +36,9 @@ def test_waits_for_its_start_then_for_its_hours():
     assert opening.why(at("2026-06-01 02:00")) == "it starts at 03:00 (Europe/Berlin)"
     assert opening.wait_s(at("2026-06-01 03:00")) == 0.0
     assert opening.wait_s(at("2026-06-01 07:00")) == 18 * 3600.0
-    assert opening.why(at("2026-06-01 07:00")) == "outside working hours: goes on at 01:00 (Europe/Berlin)"
+    assert (
+        opening.why(at("2026-06-01 07:00")) == "outside working hours: goes on at 01:00 on 2026-06-02 (Europe/Berlin)"
+    )
 
 
 def test_a_clock_that_is_set_back_is_believed():

@@ -164,9 +164,13 @@ def read_start(value: Any, now_s: float, zone: ZoneInfo) -> float:
 
 
 def moment_words(at_s: float, now_s: float, zone: ZoneInfo) -> str:
-    """Return a moment as the clocks of a zone show it: "22:00 (Europe/Berlin)", with its day if that is not soon."""
+    """Return a moment as the clocks of a zone show it: "22:00 (Europe/Berlin)", with its day if that is not soon.
+
+    Soon is today, and within twelve hours: at 22:01 the next 22:00 is not.
+    """
     at = dt.datetime.fromtimestamp(at_s, zone)
-    day = "" if at_s - now_s < 86_400 else f" on {at:%Y-%m-%d}"
+    is_soon = at_s - now_s < 43_200 or at.date() == dt.datetime.fromtimestamp(now_s, zone).date()
+    day = "" if is_soon else f" on {at:%Y-%m-%d}"
     return f"{at:%H:%M}{day} ({zone.key or 'local time'})"
 
 
