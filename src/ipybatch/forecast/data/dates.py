@@ -24,6 +24,7 @@ import pandas as pd
 
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.date_cells import FIRST, LAST, PERIODS, WORDS, Cell, in_english, read_cells, written
+from ipybatch.forecast.data.frame import distinct_of
 from ipybatch.forecast.data.headings import is_of_months, is_of_weeks
 from ipybatch.forecast.data.understanding import Answer, Undecided
 from ipybatch.forecast.settings import Freq
@@ -99,13 +100,12 @@ def read_dates(
     """
     if (typed := _typed(values)) is not None:
         return Dates(_within(typed), notes=_told_zone(values, name))
-    codes, found = pd.factorize(values)
-    distinct = np.asarray(found, dtype=object)
-    ready = [None if isinstance(value, str) else _ready(value) for value in distinct]
-    texts = [None if day is not None else written(value) for value, day in zip(distinct, ready, strict=True)]
+    codes, found = distinct_of(values)
+    ready = [None if isinstance(value, str) else _ready(value) for value in found]
+    texts = [None if day is not None else written(value) for value, day in zip(found, ready, strict=True)]
     places = {text: at for at, text in enumerate(dict.fromkeys(text for text in texts if text))}
     place_of = np.array([places.get(text or "", -1) for text in texts], dtype=np.int64)  # times of a day share its text
-    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    counts = np.bincount(codes[codes >= 0], minlength=len(found))
     rows = np.bincount(place_of[place_of >= 0], counts[place_of >= 0], minlength=len(places))
     typed_days = [day for day in ready if day is not None]
     notes: list[str] = []
@@ -120,7 +120,7 @@ def read_dates(
             cells, rows, typed_days, name, taken, said=_said(freq, name), today=today or dt.date.today()
         )
         _refuse_swapped(cells, typed_days, name)
-        notes += _told_written_zone(distinct, name)
+        notes += _told_written_zone(found, name)
     if places and not typed_days and not any(days):
         example = next(iter(places))
         msg = f"demand must have dates that can be read in {name!r}, got {example!r}: {_advice(example)}"

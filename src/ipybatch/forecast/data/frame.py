@@ -10,6 +10,7 @@ import os
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError, MissingExtra
@@ -18,6 +19,7 @@ _COLLECT = (  # in this order: Spark's `collect` gives rows, and no frame
     "to_pandas", "toPandas", "to_table", "collect", "compute", "to_dataframe",
 )  # fmt: skip
 _LOOKED_AT = 1000  # cells of a column, for what cannot be a name
+_STOPS_AT_NUL = len(pd.unique(np.array(["a", "a\0"], dtype=object))) == 1  # pandas 2, where all is text
 
 
 def frame_of(demand: Any) -> pd.DataFrame | None:
@@ -51,9 +53,13 @@ def of_arrow(table: Any) -> pd.DataFrame:
     pa = arrow()
     gaps: dict[int, Any] = {}
     for at, field in enumerate(table.schema):
-        if pa.types.is_decimal(field.type):
+        kind = field.type
+        if pa.types.is_dictionary(kind) and pa.types.is_unsigned_integer(kind.index_type):  # polars'
+            signed = pa.dictionary(pa.int64(), kind.value_type, kind.ordered)  # pyarrow 16 makes frames of no others
+            table = table.set_column(at, field.name, table.column(at).cast(signed))
+        elif pa.types.is_decimal(kind):
             table = table.set_column(at, field.name, table.column(at).cast(pa.float64()))
-        elif pa.types.is_integer(field.type) and table.column(at).null_count:
+        elif pa.types.is_integer(kind) and table.column(at).null_count:
             gaps[at] = table.column(at)
     frame: pd.DataFrame = table.to_pandas(
         date_as_object=False, ignore_metadata=True, split_blocks=True, self_destruct=True
@@ -63,6 +69,17 @@ def of_arrow(table: Any) -> pd.DataFrame:
         dtype = pd.api.types.pandas_dtype(name.replace("uint", "UInt") if name[0] == "u" else name.title())
         frame.isetitem(at, column.to_pandas(types_mapper={column.type: dtype}.get).array)
     return frame[[name for name in frame.columns if not str(name).startswith("__index_level_")]]  # rows' numbers
+
+
+def distinct_of(values: pd.Series[Any]) -> tuple[Any, Any]:
+    """Return the different values of a column, as objects, and for each row the number of its own, -1 for missing."""
+    found: Any
+    if _STOPS_AT_NUL and values.dtype == object:
+        no_text: Any = [object()]
+        codes, found = pd.factorize(np.concatenate([values.to_numpy(), no_text]))
+        return codes[:-1], found[:-1]
+    codes, found = pd.factorize(values)
+    return codes, np.asarray(found, dtype=object)  # Arrow's texts are slow to go through one by one
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ipybatch.forecast.data.frame import distinct_of
+
 # Zero-width space, word joiner, byte-order mark, soft hyphen, marks of direction. A joiner (U+200C, U+200D) has a
 # meaning between letters of some scripts and in emoji: beside Latin letters it has none.
 _UNSEEN = re.compile(
@@ -88,12 +90,11 @@ def read_names(values: pd.Series[Any], *, is_piece: bool = False) -> Keys:
         is_piece: Whether it is one of several pieces of a column: then `whole_names` of all of them says which are
             numbers.
     """
-    codes, found = pd.factorize(values)
-    distinct = np.asarray(found, dtype=object)  # Arrow's texts are slow to go through one by one
-    plain = [_plain(value) for value in distinct]
+    codes, found = distinct_of(values)
+    plain = [_plain(value) for value in found]
     kinds = {type(name) for name in plain if name != ""}
     names: list[Any] = plain if kinds <= {int} else [str(name) for name in plain]
-    changes = [_changes(old, new) for old, new in zip(distinct, names, strict=True)]
+    changes = [_changes(old, new) for old, new in zip(found, names, strict=True)]
     if whole := {} if is_piece else whole_names(names):
         names = [whole.get(name, name) for name in names]
         for at, old in enumerate(plain):
@@ -102,7 +103,7 @@ def read_names(values: pd.Series[Any], *, is_piece: bool = False) -> Keys:
     known = sorted({name for name in names if name != ""})
     rank = {name: at for at, name in enumerate(known)}
     to_rank = np.array([*(rank.get(name, -1) for name in names), -1], dtype=np.int64)
-    rows = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    rows = np.bincount(codes[codes >= 0], minlength=len(found))
     counts: Counter[str] = Counter()
     for at, some in enumerate(changes):
         for what in some:

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
+from ipybatch.forecast.data.frame import distinct_of
 from ipybatch.forecast.data.understanding import Answer, Undecided
 
 _GROUPS = {".": (",", " ", "'"), ",": (".", " ", "'")}  # for each decimal mark what may separate thousands
@@ -160,29 +161,28 @@ def read_numbers(
     check_style(decimal, thousands)
     if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
         return _ready(values.to_numpy(dtype="float64", na_value=np.nan), name)
-    codes, found = pd.factorize(values)
-    distinct = np.asarray(found, dtype=object)
-    texts = {at: value for at, value in enumerate(distinct) if isinstance(value, str)}
+    codes, found = distinct_of(values)
+    texts = {at: value for at, value in enumerate(found) if isinstance(value, str)}
     simple = _simple(texts) if thousands is None and decimal != "," else {}
     others = {at: text for at, text in texts.items() if at not in simple}
     cells = {at: cell for at, text in others.items() if (cell := read_cell(text, thousands)) is not None}
     mark, notes = _decided(
         list(cells.values()), name, decimal, thousands, evidence or Evidence(), points=[texts[at] for at in simple]
     )
-    typed = [_float(value) for at, value in enumerate(distinct) if at not in texts and not isinstance(value, bool)]
+    typed = [_float(value) for at, value in enumerate(found) if at not in texts and not isinstance(value, bool)]
     if decimal is None and thousands is None:
         _refuse_cut(np.array(typed), list(cells.values()), mark, name)
-    numbers = np.full(len(distinct) + 1, np.nan)  # the last is for the code -1, missing
+    numbers = np.full(len(found) + 1, np.nan)  # the last is for the code -1, missing
     numbers[list(simple)] = list(simple.values())
     marks: Counter[str] = Counter()
     for at, cell in cells.items():
         own = mark or cell.proof() or "."  # a mixed column: what reads in one way only is read so
         numbers[at] = cell.read(own)
         marks.update(_group(cell.body, own))
-    for at, value in enumerate(distinct):
+    for at, value in enumerate(found):
         if not isinstance(value, str | bool | np.bool_):
             numbers[at] = _float(value)
-    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    counts = np.bincount(codes[codes >= 0], minlength=len(found))
     units: Counter[str] = Counter()
     for at, cell in cells.items():
         if cell.unit:

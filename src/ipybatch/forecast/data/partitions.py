@@ -26,6 +26,7 @@ import pandas as pd
 from ipybatch.engine.data.policy import as_count, check_count
 from ipybatch.errors import InputError, Permanent
 from ipybatch.forecast.data.blocks import Stored
+from ipybatch.forecast.data.frame import distinct_of
 from ipybatch.forecast.data.names import clean
 from ipybatch.forecast.data.problems import Problem, bad_rows, refuse, tell
 from ipybatch.forecast.data.table import Table
@@ -434,7 +435,7 @@ class _Columns:
             if name in present:
                 values, names = present[name]
             elif isinstance(values := self._values[name][at], pd.Series):  # no numbers and no dates: numbered first
-                values, names = pd.factorize(values if values.dtype != object else values.astype(str))
+                values, names = distinct_of(values if values.dtype != object else values.astype(str))
             else:
                 names = None
             hashed.update(f"{name} {len(values)}\n".encode())
