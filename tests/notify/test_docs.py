@@ -55,7 +55,7 @@ def test_its_figures_are_the_codes():
     assert f"{usual.breaker_min:g} minutes" in PAGE
     assert f"{usual.budget_share:.0%}".replace("%", " %") in PAGE
     assert f"in {usual.expiring_h:g} hours" in PAGE
-    assert f"up to {delivery.EXIT_S:g} seconds" in PAGE
+    assert f"up to {delivery.EXIT_S:g} seconds for it, and up to {delivery.SENDING_S:g} more" in PAGE
     assert f"within {webhook.TIMEOUT_S:g} seconds" in PAGE
     assert f"up to {rests.LONGEST_S / 3600:g} hours" in PAGE
     assert f"{rows.MOST} times over {sum(rows.WAITS_S) / 3600:.0f} hours" in PAGE

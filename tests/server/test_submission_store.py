@@ -288,7 +288,7 @@ class TestTaking:
         with pytest.raises(Conflict, match="was cancelled"):
             store.take(claimed.id, "kernel-1")
         assert store.find(claimed.id).state == "CANCELLED"
-        assert store.stands(claimed) == "over"
+        assert store.stands(claimed) == "ended"
 
     def test_whose_process_is_gone(self, store):
         store.create(order())

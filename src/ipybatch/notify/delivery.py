@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,8 @@ from ipybatch.notify.session_json import session_of
 if TYPE_CHECKING:
     import pandas as pd
 
-EXIT_S = 5.0  # how long a script's end waits for what is being sent
+EXIT_S = 5.0  # how long a script's end waits until what is due was sent
+SENDING_S = 20.0  # and then for what is being sent: without its record another process would send it once more
 AT_ONCE = 8  # messages that are sent at the same time
 TO_ONE = 2  # of them to one channel
 LOOK_S = 0.2  # between two looks at what became due, while some are being sent
@@ -162,6 +163,7 @@ class Round:
     Args:
         path: As it is asked for.
         is_for_all: Whether sessions are looked for that other processes left.
+        is_ending: Says whether nothing more is to be begun.
 
     Attributes:
         sent: How many messages were.
@@ -169,11 +171,11 @@ class Round:
         is_awaited: Whether a session has not ended that is to be told of.
     """
 
-    def __init__(self, path: Path, *, is_for_all: bool = True) -> None:
+    def __init__(self, path: Path, *, is_for_all: bool = True, is_ending: Callable[[], bool] = lambda: False) -> None:
         self.sent = 0
         self.next_s: float | None = None
         self.is_awaited = False
-        self._path, self._is_for_all = path, is_for_all
+        self._path, self._is_for_all, self._is_ending = path, is_for_all, is_ending
         self._ended: queue.SimpleQueue[tuple[Message, bool | JournalError]] = queue.SimpleQueue()
 
     def run(self) -> Round:
@@ -220,9 +222,8 @@ class Round:
             resting |= {under_way.pop(number)[0] for number in late}  # left to itself: other journals are waiting
             counts = Counter(channel for channel, _ in under_way.values())
             full = [channel for channel, count in counts.items() if count >= TO_ONE]
-            message = (
-                self._claimed([*skipped, *rests.in_force(), *resting, *full]) if len(under_way) < AT_ONCE else None
-            )
+            may_begin = len(under_way) < AT_ONCE and not self._is_ending()
+            message = self._claimed([*skipped, *rests.in_force(), *resting, *full]) if may_begin else None
             if message is not None:
                 under_way[message.number] = message.channel, time.monotonic() + rows.LEASE_S
                 begun += 1
@@ -371,6 +372,7 @@ class Deliverer:
         self._next_s: dict[Path, float] = {}  # when a journal is to be looked at
         self._thread: threading.Thread | None = None
         self._is_busy = False
+        self._is_ending = threading.Event()
 
     def wake(self, path: Path) -> None:
         """Look at a journal's outbox now; from any thread, and never waited for."""
@@ -382,15 +384,23 @@ class Deliverer:
                     self._thread.start()
             self._changed.notify_all()
 
-    def finish(self, patience_s: float) -> None:
-        """Wait until nothing is due, but no longer than that."""
-        until_s = time.monotonic() + patience_s
+    def finish(self, patience_s: float, sending_s: float = 0.0) -> None:
+        """Wait until nothing is due, but no longer than that.
+
+        Args:
+            patience_s: Seconds.
+            sending_s: How much longer, where something is being sent then; nothing more is begun meanwhile.
+        """
         with self._changed:
-            while self._thread is not None and self._thread.is_alive() and (self._is_busy or self._due() is not None):
-                left_s = until_s - time.monotonic()
-                if left_s <= 0:
-                    return
-                self._changed.wait(left_s)
+            if self._changed.wait_for(lambda: not self._lives or not (self._is_busy or self._due()), patience_s):
+                return
+            self._is_ending.set()
+            self._changed.wait_for(lambda: not self._lives or not self._is_busy, sending_s)
+            self._is_ending.clear()
+
+    @property
+    def _lives(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def forget(self) -> None:
         """Look at nothing more than what is being sent: others find the rest."""
@@ -406,7 +416,7 @@ class Deliverer:
         while (path := self._await_due()) is not None:
             next_s: float | None = None
             try:
-                next_s = Round(path, is_for_all=False).run().next_s
+                next_s = Round(path, is_for_all=False, is_ending=self._is_ending.is_set).run().next_s
             except history.Gone:
                 pass
             except Exception as error:  # the next look may do
@@ -446,7 +456,7 @@ def _wake(path: Path) -> None:
 
 @atexit.register
 def _finish() -> None:
-    deliverer.finish(EXIT_S)
+    deliverer.finish(EXIT_S, SENDING_S)
 
 
 def _forget() -> None:

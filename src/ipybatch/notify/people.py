@@ -152,6 +152,7 @@ def _send(plugin: Any, channel: Channel, parcel: Parcel, said: list[str]) -> Non
     plugin.socket_read_timeout, plugin.socket_connect_timeout = READ_S, CONNECT_S
     if channel.kind == MAIL:
         plugin.socket_connect_timeout = MAIL_S  # smtplib has one timeout for all
+        plugin.request_rate_per_sec = 0.0  # else it waits 5 seconds before each further address
     kind = types.get(parcel.kind, NotifyType.WARNING)
     # "=?" in a subject begins an encoded word (RFC 2047): a mail program would show what that decodes to.
     title = parcel.title.replace("=?", "= ?") if channel.kind == MAIL else parcel.title

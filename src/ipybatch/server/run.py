@@ -126,6 +126,8 @@ def work(submission: str, *, journal: Path | None = None, kernel: str = "") -> R
     if not kernel:  # no server may be there to send what is to be told
         delivery.deliverer.wake(store.path)
     told.line(f"{state} {reason}".rstrip())
+    if kernel:  # it is shut down as soon as this is over
+        delivery.deliverer.finish(delivery.EXIT_S, delivery.SENDING_S)
     return store.find(submission)
 
 

@@ -413,12 +413,12 @@ class Submissions:
         finally:
             self._let_go(held)
 
-    def stands(self, held: Row) -> Literal["ours", "theirs", "over", "gone"]:
+    def stands(self, held: Row) -> Literal["ours", "theirs", "ended", "over", "gone"]:
         """Return how a start stands that this process has claimed.
 
         Returns:
-            "ours" until its kernel has taken it, then "theirs"; "over" when it has ended, or was started anew; "gone"
-            when the process of whoever has taken it is.
+            "ours" until its kernel has taken it, then "theirs"; "ended" when it has; "over" when it was started anew;
+            "gone" when the process of whoever has taken it is.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -426,8 +426,10 @@ class Submissions:
         row = self.find(held.id)
         if row.this != held.this or row.owner != lease.me():
             self._let_go(held)
-        if row.state in ENDED or row.this != held.this:
+        if row.this != held.this:
             return "over"
+        if row.state in ENDED:
+            return "ended"
         if row.owner is None or (row.owner != lease.me() and lease.find_process(row.owner) is False):
             return "gone"
         return "ours" if row.owner == lease.me() else "theirs"

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 LOOK_S = 1.0  # between two looks at what is to run, and at what runs
 BEGIN_S = 180.0  # how long a kernel may take to begin: its disk may be a slow one
 STOP_S = 15.0  # how long it may take to end, before nobody waits for that any more
+LAST_S = 30.0  # how long its last line may take once it has ended: it waits for messages that are being sent
 LINE = 'from ipybatch.server.run import main; main("{}")'
 
 _log = logging.getLogger(__name__)
@@ -190,8 +191,8 @@ class Supervisor:
                 continue
             if stands == "gone":
                 return Reply(died=True)
-            if stands == "over":
-                await asyncio.wait({driving}, timeout=1.0)  # its last lines are on their way
+            if stands in ("ended", "over"):
+                await asyncio.wait({driving}, timeout=LAST_S if stands == "ended" else 1.0)
                 return None
             if stands == "ours" and not driving.done() and loop.time() - begun_s > BEGIN_S:
                 return Reply(died=True, said=f"its kernel did not begin within {BEGIN_S:g} s")
