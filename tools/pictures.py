@@ -26,7 +26,7 @@ from tools.chromium import ensure
 from tools.shots import Studio
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PANEL_PX, LAB_PX, LAB_HIGH_PX = 960, 1180, 640
+PANEL_PX, LAB_PX, LAB_HIGH_PX = 960, 1180, 760
 SCALE = 1.5  # pixels of a picture for one of the page: sharp on most screens
 THEMES = ("light", "dark")
 # By picture: the state of a session, and the tab that is open.
@@ -46,10 +46,10 @@ FRAME_MS, LAST_MS = 400, 3000
 MOST_BYTES = 1_000_000
 CHANGE_THEME = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })"
 
-# What JupyterLab's side bar lists: a session of a script, while it runs, and some that have ended.
+# What the side bar lists: sessions of a script, while it runs, and some that have ended; a schedule, and a template.
 SCRIPT = """
 import asyncio, sys
-from ipybatch import BatchSession, Limits, Rate
+from ipybatch import BatchSession, Limits, Rate, schedules, templates
 
 async def fetch(item):
     await asyncio.sleep(0.02)
@@ -57,7 +57,10 @@ async def fetch(item):
         raise LookupError(f"404 no such game: app {item}")
     return {"item": item}
 
-for name, count in (("library of November", 260), ("captions", 10), ("guild roster", 120)):
+old = templates.Template(based_on="refresh", description="what nobody plays", params={"batch_size": 100})
+templates.save("old games", old)
+schedules.add("wishlist of the night", "old games", requests=[440, 570], every="1d", at="22:00")
+for name, count in (("captions", 10), ("guild roster", 120)):
     BatchSession(name, fetch, range(count), limits=Limits(concurrency=20, batch_size=20)).run(verbose=False)
 limits = Limits(concurrency=3, batch_size=15, rates=[Rate(6, per_s=2), Rate(2000, per_s=300)])
 night = BatchSession("night captions", fetch, range(40), limits=limits, resource="night")
@@ -173,7 +176,11 @@ def open_session(page: Page, url: str) -> None:
 @contextmanager
 def script(folder: Path) -> Iterator[None]:
     """Run a script whose sessions the server of a folder lists, until the block ends."""
-    places = {"IPYBATCH_JOURNAL": folder / "journal.db", "XDG_RUNTIME_DIR": folder / "run"}
+    places = {
+        "IPYBATCH_CONFIG": folder / "settings-of-ipybatch",
+        "IPYBATCH_JOURNAL": folder / "journal.db",
+        "XDG_RUNTIME_DIR": folder / "run",
+    }
     environment = os.environ | {name: str(path) for name, path in places.items()}
     process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, env=environment)
     try:

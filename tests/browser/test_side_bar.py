@@ -115,7 +115,7 @@ def test_a_template_is_saved_changed_and_scheduled_and_both_deleted(page: Page, 
     expect(form).to_contain_text(re.compile(r"Next: .*22:00, .*22:00, .*22:00"), timeout=SOON_MS)
     assert violations(form) == []
     form.get_by_role("button", name="Schedule", exact=True).click()
-    entry = side.locator(".ib-in-queue").filter(has_text="daily at 22:00")
+    entry = side.locator(".ib-in-queue").filter(has_text="daily 22:00")
     expect(entry).to_contain_text(re.compile("next .*22:00"), timeout=SOON_MS)
     expect(form.get_by_role("button", name="Schedule", exact=True)).to_be_disabled()
     assert violations(side) == []

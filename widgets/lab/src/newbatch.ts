@@ -179,6 +179,11 @@ export class NewBatch {
     this.quoted.refuse(words);
   }
 
+  focus(): void {
+    const control = this.form.hidden ? this.follow.node.querySelector<HTMLElement>("button:not([hidden])") : this.template.control;
+    control?.focus();
+  }
+
   close(): void {
     clearTimeout(this.typing);
     this.follow.close();

@@ -29,14 +29,7 @@ export const newBatch: JupyterFrontEndPlugin<void> = {
           sure,
           changed: (what) => feed.renew(what),
         });
-        const widget = new Widget();
-        widget.id = `ipybatch-new-${(made += 1)}`;
-        widget.title.label = "New batch";
-        widget.title.icon = sign;
-        widget.title.closable = true;
-        for (const name of ["ipybatch", "ib-in-tab"]) widget.addClass(name);
-        widget.node.append(form.node);
-        widget.disposed.connect(() => form.close());
+        const widget = new FormTab(form, `ipybatch-new-${(made += 1)}`);
         app.shell.add(widget, "main");
         app.shell.activateById(widget.id);
         void api.get<Root>("/").then((root) => form.offer(root, typeof template === "string" ? template : ""), (error) => form.refuse(words(error)));
@@ -46,3 +39,21 @@ export const newBatch: JupyterFrontEndPlugin<void> = {
     palette?.addItem({ command: ID.create, category: CATEGORY });
   },
 };
+
+class FormTab extends Widget {
+  constructor(private readonly form: NewBatch, id: string) {
+    super();
+    this.id = id;
+    this.title.label = "New batch";
+    this.title.icon = sign;
+    this.title.closable = true;
+    for (const name of ["ipybatch", "ib-in-tab"]) this.addClass(name);
+    this.node.append(form.node);
+    this.disposed.connect(() => form.close());
+  }
+
+  /** JupyterLab takes the tab that has the focus for the one that is in front. */
+  protected override onActivateRequest(): void {
+    if (!this.node.contains(document.activeElement)) this.form.focus();
+  }
+}

@@ -4,7 +4,7 @@ import type { Misfire, Schedule, ScheduleRequest, SubmissionRequest, Template } 
 import type { Api } from "./api";
 import { choice, entry, Field, option } from "./field";
 import { Tell } from "./tell";
-import { dayWords, ownZone } from "./told";
+import { dayWords, isOwnZone, ownZone } from "./told";
 
 const CLOCK = /^\d{1,2}:\d\d$/;
 const DAYS = ["1d", "1w"];
@@ -78,7 +78,7 @@ export class Occasion {
   /** Show when it would be submitted. */
   told({ next, zone }: Schedule): void {
     const times = next.slice(0, 3).map((time) => dayWords(time)).join(", ");
-    this.repeat.say(times && `Next: ${times}${zone === ownZone() ? "" : `, by the clocks of ${ownZone()}`}`);
+    this.repeat.say(times && `Next: ${times}${isOwnZone(zone ?? "") ? "" : `, by the clocks of ${ownZone()}`}`);
   }
 
   private get when(): { start: string; zone: string } {

@@ -6,7 +6,7 @@ import type { Schedule } from "../../src/wire";
 import { titleOf } from "./draft";
 import { STATES } from "./follow";
 import type { Hooks } from "./hooks";
-import { dayWords, ownZone, wholeTime } from "./told";
+import { dayWords, isOwnZone, wholeTime } from "./told";
 import { title, tool } from "./tool";
 
 /** As `Listed` takes it. */
@@ -95,12 +95,12 @@ export class Scheduled {
   }
 }
 
-/** `daily at 22:00`, `every 6h`, `by 0 22 * * 1-5`; by which clocks, where that is not by those of the reader. */
+/** `daily 22:00`, `every 6h`, `by 0 22 * * 1-5`; by which clocks, where that is not by those of the reader. */
 export function ruleWords({ every, at, cron, zone }: Pick<Schedule, "every" | "at" | "cron" | "zone">): string {
-  const where = zone && zone !== ownZone() && (at || cron) ? ` ${zone}` : "";
+  const where = zone && (at || cron) && !isOwnZone(zone) ? ` ${zone}` : "";
   if (cron) return `by ${cron}${where}`;
   const plain: Record<string, string> = { "1h": "hourly", "1d": "daily", "1w": "weekly" };
-  return `${plain[every ?? ""] ?? `every ${every}`}${at ? ` at ${at}` : ""}${where}`;
+  return `${plain[every ?? ""] ?? `every ${every}`}${at ? ` ${at}` : ""}${where}`;
 }
 
 /** `next 22:00`, `next tomorrow 22:00`, `paused`, `ended`. */

@@ -76,6 +76,15 @@ export function ownZone(): string {
   return new Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
 }
 
+/** Whether a zone is that of this browser, by whichever of its names. */
+export function isOwnZone(name: string): boolean {
+  try {
+    return new Intl.DateTimeFormat("en", { timeZone: name }).resolvedOptions().timeZone === ownZone();
+  } catch {
+    return false; // this browser does not know it
+  }
+}
+
 export function wholeTime(iso: string): string {
   const then = new Date(iso);
   return Number.isNaN(then.getTime()) ? "" : WHOLE.format(then);

@@ -184,6 +184,16 @@ describe("the form", () => {
       expect(sent().start_at).toBeUndefined();
     });
 
+    it("keeps what it says of messages beside the channels, and shows those that are gone", async () => {
+      const notify = { channels: ["old"], on: ["failed"] };
+      const { find, type, sent } = await chosen({ "GET /templates/night": tagged({ ...says, notify }, "v1") });
+      const boxes = () => [...find(".ib-choices").children].map(({ textContent }) => textContent);
+      expect([boxes(), sent().notify]).toEqual([["teammail", "oldnot there any more"], undefined]);
+      find<HTMLInputElement>(".ib-choices input").click();
+      await type("A fox");
+      expect(sent().notify).toEqual({ channels: ["old", "team"], on: ["failed"] });
+    });
+
     it("gives the fields back to one that is shipped", async () => {
       const { field, choose } = await chosen();
       await choose("text");
@@ -305,6 +315,18 @@ describe("the form", () => {
     Object.assign(field("Start"), { value: "" });
     await type("A fox");
     expect(sent().zone).toBeUndefined();
+  });
+
+  it("has the focus on what comes first, or on what became of it", async () => {
+    const { form, find, type, submit, table } = open();
+    form.focus();
+    expect(document.activeElement).toBe(find("select"));
+    await type("A fox");
+    table["POST /submissions"] = { ...submission, state: "RUNNING", session: "a-1" };
+    await submit();
+    form.focus();
+    expect(document.activeElement!.textContent).toBe("Open the session");
+    form.close();
   });
 
   it("counts in the words of what is submitted", () => {

@@ -108,7 +108,7 @@ describe("the side bar", () => {
     render();
     expect(words("h3.ib-section")).toContain("Scheduled 4");
     expect(words(".ib-in-queue .ib-subject")).toEqual(["asks", "night", "held", "old"]);
-    expect(words(".ib-in-queue .ib-of").slice(0, 4)).toEqual(["by 0 22 * * 1", "Library refresh", "daily at 22:00 Asia/Tokyo", "Library refresh"]);
+    expect(words(".ib-in-queue .ib-of").slice(0, 4)).toEqual(["by 0 22 * * 1", "Library refresh", "daily 22:00 Asia/Tokyo", "Library refresh"]);
     expect(words(".ib-in-queue .ib-left")).toEqual(["waits for an answer", "next 1 Dec 2126 22:00", "paused", "ended"]);
     expect(words(".ib-linked")).toEqual(["last failed, 29 Nov 2025 22:00"]);
     button("last failed, 29 Nov 2025 22:00").click();
@@ -131,6 +131,10 @@ describe("the side bar", () => {
     const now = new Date(2026, 10, 30, 12);
     const at = (day: number): string => new Date(2026, 10, day, 22).toISOString();
     expect([30, 31, 32].map((day) => nextWords({ state: "waiting", next: [at(day)] }, now))).toEqual(["next 22:00", "next tomorrow 22:00", "next 2 Dec 22:00"]);
+    const own = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const names = own === "UTC" ? ["UTC", "Etc/UTC"] : [own];
+    expect(names.map((zone) => ruleWords({ every: "1w", at: "22:00", cron: null, zone }))).toEqual(names.map(() => "weekly 22:00"));
+    expect(ruleWords({ every: null, at: null, cron: "0 6 * * 1", zone: "Mars/Base" })).toBe("by 0 6 * * 1 Mars/Base");
     expect(ruleWords({ every: "6h", at: null, cron: null, zone: "Asia/Tokyo" })).toBe("every 6h");
   });
 
