@@ -176,13 +176,7 @@ def _forecast_form() -> type:
     return ForecastForm
 
 
-def _session_class() -> type:
-    from ipybatch.session.session import BatchSession
-
-    return BatchSession
-
-
-aliases.update(ForecastForm=_forecast_form, BatchSession=_session_class)
+aliases["ForecastForm"] = _forecast_form
 
 if "pandas" in sys.modules or "polars" in sys.modules:  # nothing is loaded for those who use neither
     from ipybatch import accessor

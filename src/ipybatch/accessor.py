@@ -18,7 +18,6 @@ from ipybatch.engine.data.items import plain
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.result_columns import OURS
 from ipybatch.errors import InputError, MissingExtra
-from ipybatch.jupyter import aliases
 from ipybatch.jupyter.kernel import this_kernel
 
 if TYPE_CHECKING:
@@ -128,7 +127,9 @@ def _make(work: Callable[..., Any], items: Any, name: str | None, arguments: dic
     if name is None and (not own or own == "<lambda>"):
         msg = "name must be given: it is what the session goes on under, and this function has none of its own"
         raise InputError(msg)
-    return aliases["BatchSession"]()(own if name is None else name, work, items, **arguments)
+    from ipybatch import BatchSession
+
+    return BatchSession(own if name is None else name, work, items, **arguments)
 
 
 def _wait(session: Any) -> None:

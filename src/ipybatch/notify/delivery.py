@@ -36,7 +36,6 @@ from ipybatch.engine.store import outbox as rows
 from ipybatch.engine.store.outbox import DeliveryState, Message
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import BatchError, InputError, JournalError
-from ipybatch.jupyter import aliases
 from ipybatch.notify import addresses, channel_list, people, rests, texts, webhook
 from ipybatch.notify.addresses import MAIL, WEBHOOK, Channel
 from ipybatch.notify.parcel import NotSent, Parcel
@@ -329,8 +328,10 @@ class Round:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ipybatch-")))
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", notice.name).strip("-.")[:80] or "results"
         target = folder / f"{name}.csv"
+        from ipybatch import BatchSession
+
         try:
-            aliases["BatchSession"]().open(notice.name, journal=self._path).save(target)
+            BatchSession.open(notice.name, journal=self._path).save(target)
         except Exception as error:  # the message is sent without
             _log.info("session %r: its results are not attached: %s", notice.name, describe(error))
             return None
