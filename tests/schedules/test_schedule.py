@@ -148,6 +148,18 @@ def test_a_template_names_who_is_told(place, monkeypatch):
     assert woken
 
 
+def test_a_channel_that_is_gone_keeps_no_run(place, words):
+    """Whoever sleeps wants the work done; that nobody is told of it stands beside its end."""
+    notify.add_channel("hook", "json+http://127.0.0.1:9/hook", secret="a-secret-of-16-or-more")
+    schedules.add("night", "words", params=words, notify="hook", **NIGHTLY)
+    notify.remove_channel("hook")
+    with pytest.raises(InputError, match="must name a channel"):
+        schedules.run_now("night")  # somebody is there to mend it
+    overdue()
+    (told,) = schedules.run_due().to_dict("records")
+    assert (told["state"], told["reason"].partition(" (")[0]) == ("COMPLETED", "channel 'hook' was left out")
+
+
 def test_what_limits_a_request_to_a_server_limits_none_from_python(place):
     schedules.add("night", "words", **{**NIGHTLY, "requests": ["word"] * 500})
     overdue()

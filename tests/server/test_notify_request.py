@@ -12,7 +12,7 @@ from ipybatch.engine.store import outbox
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, JournalError
 from ipybatch.notify import delivery, texts
-from ipybatch.server.notify_request import to_notify
+from ipybatch.server.notify_request import only_usable, to_notify
 from ipybatch.server.run import work
 from ipybatch.server.submission_store import STARTS, Submissions
 from ipybatch.server.wire import NotifyRequest, SubmissionRequest
@@ -50,6 +50,24 @@ def test_what_a_request_says_is_what_its_session_takes(given, expected):
 def test_what_names_nobody_is_refused(given):
     with pytest.raises(InputError):
         to_notify(request(notify=given))
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("gone", None),
+        (["gone", "hook"], ["hook"]),
+        ({"channels": ["gone", "hook"], "on": ["failed"]}, NotifyRequest(channels=["hook"], on=["failed"])),
+        ({"channels": "gone"}, None),
+        ("hook", "hook"),
+        (None, None),
+    ],
+)
+def test_channels_that_are_gone_are_left_out(hook, given, left):
+    asked = request(notify=given)
+    told, said = only_usable(asked)
+    assert told.notify == left
+    assert ("channel 'gone' was left out" in said) == (left != asked.notify)
 
 
 @pytest.fixture

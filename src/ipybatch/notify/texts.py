@@ -36,7 +36,7 @@ def _title(notice: Notice) -> str:
         return f"{name}: {share} of the budget is spent, {usd:.2f} of {budget_usd:.2f} USD"
     if notice.kind == "expiring":
         return f"{name}: the results of job {notice.job} expire at {moment(notice.expires_s)}"
-    if notice.kind in _OF_SCHEDULES:
+    if notice.kind in ("skipped", "asks"):
         return f"schedule {name}: {notice.reason}"
     return str(Summary(name, notice.state, notice.counts, notice.reason, notice.seconds))
 
@@ -50,7 +50,7 @@ def _facts(notice: Notice) -> list[str]:
         facts.append(f"Since: {moment(notice.since_s)}")
     if notice.kind == "expiring":
         facts.append(f"Not collected: {notice.requests:,} requests")
-    if notice.kind in _OF_SCHEDULES:
+    if notice.kind == "skipped":
         facts.append(f"Next time: {_in_zone(notice.next_s, notice.zone) if notice.next_s else 'none'}")
     if notice.seconds >= 0.1:
         facts.append(f"Duration: {duration(notice.seconds)}")
@@ -70,7 +70,7 @@ def _next(notice: Notice) -> str:
         return said
     if notice.kind == "asks":
         answer = f"ipybatch.schedules.answer({notice.name!r}, 'run')"
-        return f"Next: {answer} runs it once, 'skip' skips them; nothing runs until then."
+        return f"Next: answer in the side bar, or {answer}, or 'skip': nothing of it runs until then."
     opened = f"BatchSession.open({notice.name!r})"
     if notice.kind == "finished":
         lists = f"{opened}.errors() lists why items failed, and .retry_failed() runs them again."
@@ -80,7 +80,6 @@ def _next(notice: Notice) -> str:
     return "Next: run the same call again: it goes on with what is left, and does nothing twice."
 
 
-_OF_SCHEDULES = ("skipped", "asks")
 _NEXT: dict[Kind, str] = {
     "test": "Whatever reads this is told of sessions that name the channel.",
     "breaker": "Next: nothing, it goes on by itself as soon as the service answers; cancel it if that is not wanted.",

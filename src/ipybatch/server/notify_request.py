@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -16,7 +17,8 @@ import msgspec
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.notice import Notice, Notify, read_notify
 from ipybatch.engine.store import outbox
-from ipybatch.errors import InputError
+from ipybatch.errors import BatchError, InputError
+from ipybatch.notify import channel_list
 from ipybatch.server.wire import NotifyRequest, SubmissionRequest
 
 Unrun = Literal["busy", "refused", "missed", "asks"]  # why a time of a schedule becomes no run, or not yet
@@ -33,6 +35,29 @@ def to_notify(request: SubmissionRequest) -> Notify | None:
         return read_notify(given)
     told = {name: value for name, value in msgspec.structs.asdict(given).items() if value is not None}
     return Notify(**told)
+
+
+def only_usable(request: SubmissionRequest) -> tuple[SubmissionRequest, str]:
+    """Return a request without the channels that cannot be used here, and what is wrong with them; "" for nothing.
+
+    Work that waited for its time is worth more than a message: a channel may be gone since, or a keyring be locked.
+    """
+    notify, wrong = None, {}
+    with suppress(InputError):  # its session refuses it
+        notify = to_notify(request)
+    names = () if notify is None else tuple(notify.channels)
+    for name in names:
+        try:
+            channel_list.check_channels([name])
+        except BatchError as error:
+            wrong[name] = str(error)
+    if not wrong:
+        return request, ""
+    left: str | list[str] | NotifyRequest | None = [name for name in names if name not in wrong] or None
+    if isinstance(request.notify, NotifyRequest) and isinstance(left, list):
+        left = msgspec.structs.replace(request.notify, channels=left)
+    said = "; ".join(f"channel {name!r} was left out ({why})" for name, why in wrong.items())
+    return msgspec.structs.replace(request, notify=left), said
 
 
 def put_failed(  # noqa: PLR0917  # the row

@@ -34,6 +34,7 @@ from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import BatchError, JournalError
 from ipybatch.jupyter.kernel import this_kernel
 from ipybatch.notify import delivery
+from ipybatch.server.notify_request import only_usable
 from ipybatch.server.submission_rows import Ended, NoSuchSubmission, Row, RowState
 from ipybatch.server.submission_store import Submissions
 from ipybatch.server.templates import find_template
@@ -192,14 +193,14 @@ class _Beat:
 
 def _run(store: Submissions, held: Row, beat: _Beat, told: _Told) -> tuple[Ended, str, Decimal | None]:
     """Run its session to the end, unless it has ended already; return how, and the credits it has used, over all."""
-    request = msgspec.json.decode(store.request(held.id), type=SubmissionRequest)
+    request, left_out = only_usable(msgspec.json.decode(store.request(held.id), type=SubmissionRequest))
     template = find_template(held.template)
     before = _found(store, held)
     session = template.session(request, name=held.name, journal=store.path)
     has_begun = before is not None and before.begun_s is not None and before.begun_s >= held.queued_s
     if has_begun and before is not None and before.state in events.ENDED - {"interrupted"}:
         store.link(held, before.run)
-        return _ended(before.state), before.reason, template.used(session, since_s=held.queued_s)
+        return _ended(before.state), _also(before.reason, left_out), template.used(session, since_s=held.queued_s)
     stop = session.on(told.hear(session))
     if held.verb == "retry_failed" and not has_begun:
         session.retry_failed()
@@ -214,7 +215,11 @@ def _run(store: Submissions, held: Row, beat: _Beat, told: _Told) -> tuple[Ended
         _linked(store, held)
     session.run(verbose=False)
     stop()
-    return _ended(session.state), session.reason, template.used(session, since_s=held.queued_s)
+    return _ended(session.state), _also(session.reason, left_out), template.used(session, since_s=held.queued_s)
+
+
+def _also(reason: str, left_out: str) -> str:
+    return "; ".join(filter(None, (reason, left_out)))
 
 
 def _found(store: Submissions, held: Row) -> Found | None:

@@ -423,7 +423,7 @@ class Schedules:
         )
         options = dataclasses.replace(DEFAULTS, account=row.account, max_requests=row.max_requests)
         try:
-            return to_order(request, options, idempotency=rows.key_of(row, at), at_once=True)
+            return to_order(request, options, idempotency=rows.key_of(row, at), at_once=True, unattended=not is_asked)
         except JournalError:
             raise
         except BatchError as error:

@@ -41,11 +41,19 @@ def without_server(request: SubmissionRequest) -> Options:
     return replace(DEFAULTS, max_requests=max(DEFAULTS.max_requests, len(request.requests or ())))
 
 
-def to_order(request: SubmissionRequest, options: Options, *, idempotency: str = "", at_once: bool = False) -> Order:
+def to_order(
+    request: SubmissionRequest,
+    options: Options,
+    *,
+    idempotency: str = "",
+    at_once: bool = False,
+    unattended: bool = False,
+) -> Order:
     """Return what is to be created for a request; block for seconds at most.
 
     Args:
         at_once: Whoever asks has waited for the time: a start that its template names counts for nothing.
+        unattended: Nobody is there to mend it: channels that cannot be used are left out when it runs.
 
     Raises:
         WrongField: A field is not what it must be; nothing was spent.
@@ -55,7 +63,7 @@ def to_order(request: SubmissionRequest, options: Options, *, idempotency: str =
     label, request = request.template, resolve(request)
     if at_once:
         request = msgspec.structs.replace(request, start_at=None, zone=None)
-    start_at_s = check_common(request)
+    start_at_s = check_common(request, unattended=unattended)
     checked = find_template(request.template).check(request, options)
     return Order(
         template=request.template,
@@ -85,8 +93,11 @@ def to_quote(request: SubmissionRequest, options: Options) -> Quote:
     return find_template(request.template).quote(request, options)
 
 
-def check_common(request: SubmissionRequest) -> float | None:
+def check_common(request: SubmissionRequest, *, unattended: bool = False) -> float | None:
     """Check what all templates have in common, and return when it may start, Unix; None for at once.
+
+    Args:
+        unattended: As of `to_order`.
 
     Raises:
         WrongField: Something is not what it must be.
@@ -97,7 +108,8 @@ def check_common(request: SubmissionRequest) -> float | None:
             check_name(request.name)
         except InputError as error:
             raise WrongField("name", str(error), value=request.name) from None
-    _check_notify(request)
+    if not unattended:
+        _check_notify(request)
     try:
         zone = zone_of(request.zone)
     except InputError as error:
