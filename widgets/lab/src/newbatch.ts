@@ -49,6 +49,7 @@ export class NewBatch {
   private readonly by = new Field(choice([["site", "Site"], ["size", "Size"]]), "Partition by");
   private readonly priority = new Field(choice([["high", "High: first in the queue"], ["medium", "Medium"], ["low", "Low"]]), "Priority");
   private readonly more = new Field(Object.assign(h("textarea"), { rows: 2, spellcheck: false }), "More parameters", 'A JSON object, such as {"temperature": 0.4}');
+  private readonly about = new Field(entry("text"), "Description", "Of the template that is saved.");
   private readonly details = h("details");
   private readonly occasion = new Occasion();
   private readonly quoted = new Quoted();
@@ -74,7 +75,7 @@ export class NewBatch {
     this.shelf = new Shelf(api, {
       sure: (...question) => doors.sure(...question),
       name: () => this.draft.name.trim(),
-      template: () => templateOf(this.occasion.once(requestOf(this.draft)), this.draft.own),
+      template: () => templateOf(this.occasion.once(requestOf(this.draft)), this.draft.own, this.about.control.value.trim()),
       changed: (name) => this.reshelved(name),
     });
     this.from.control.accept = ".txt,.jsonl,.ndjson,text/plain";
@@ -82,7 +83,7 @@ export class NewBatch {
     this.table.control.accept = Object.keys(TABLES).map((type) => `.${type}`).join();
     Object.assign(this.horizon.control, { min: "1", value: EMPTY.horizon });
     this.priority.control.value = EMPTY.priority;
-    this.details.append(h("summary", "", "More"), this.model.node, this.more.node);
+    this.details.append(h("summary", "", "More"), this.model.node, this.more.node, this.about.node);
     const row = (...fields: { node: HTMLElement }[]): HTMLElement => h("div", "pair", ...fields.map(({ node }) => node));
     this.form = h(
       "form",
@@ -167,6 +168,7 @@ export class NewBatch {
       [this.by, by],
       [this.priority, priority],
       [this.more, more],
+      [this.about, own?.description ?? ""],
     ];
     for (const [field, value] of shown) field.control.value = value;
     this.more.control.rows = Math.min(12, Math.max(2, more.split("\n").length));

@@ -50,11 +50,11 @@ export function requestBy(name: string, own: Template, request: SubmissionReques
 }
 
 /** What is saved of a request: over the template that it is by, or as a new one. */
-export function templateOf(request: SubmissionRequest, own: Template | null): Template {
+export function templateOf(request: SubmissionRequest, own: Template | null, description: string): Template {
   const { template, params = {}, priority = null, start_at = null, zone = null, notify = null } = request;
-  const when = { start_at, zone: start_at ? zone : (own?.zone ?? null), notify };
-  if (!own) return { based_on: template, params, priority, ...when };
-  return { ...own, ...when, params: paramsOver(own, params), priority: own.priority || priority !== EMPTY.priority ? priority : null };
+  const apart = { description, start_at, zone: start_at ? zone : (own?.zone ?? null), notify };
+  if (!own) return { based_on: template, params, priority, ...apart };
+  return { ...own, ...apart, params: paramsOver(own, params), priority: own.priority || priority !== EMPTY.priority ? priority : null };
 }
 
 /** Whether two values say the same, in whatever order. */

@@ -69,7 +69,7 @@ describe("a template of the user's own", () => {
     const own = { based_on: "forecast", description: "d", params: { partition_strategy: "auto" } };
     const request = requestOf({ ...EMPTY, template: "mine", base: "forecast", own, upload: "u1", more: '{"partition_strategy": "auto"}' });
     expect(requestBy("mine", own, request, false)).toEqual({ template: "mine", upload: "u1", params: {} });
-    expect(templateOf(request, own)).toMatchObject({ description: "d", params: own.params, priority: null });
+    expect(templateOf(request, own, "e")).toMatchObject({ description: "e", params: own.params, priority: null });
   });
 
   it("is named by a schedule though its own start is left out", () => {
@@ -204,6 +204,7 @@ describe("the form", () => {
       const { field, type, named, asked, table, finish, headers } = await chosen();
       expect(named("Save changes").disabled).toBe(true);
       Object.assign(field("Priority"), { value: "high" });
+      Object.assign(field("Description"), { value: "captions of the night " });
       await type("A fox");
       table["PUT /templates/night"] = () => Response.json({ message: "changed" }, { status: 412 });
       table["GET /templates/night"] = tagged({ ...says, description: "other" }, "v2");
@@ -217,7 +218,7 @@ describe("the form", () => {
       named("Save changes").click();
       await vi.advanceTimersByTimeAsync(0);
       expect(headers("PUT").map((one) => one["If-Match"])).toEqual(["v1", "v1", "v2"]);
-      expect(JSON.parse(String(asked.filter(({ init }) => init.method === "PUT").at(-1)!.init.body))).toEqual({ ...says, priority: "high" });
+      expect(JSON.parse(String(asked.filter(({ init }) => init.method === "PUT").at(-1)!.init.body))).toEqual({ ...says, priority: "high", description: "captions of the night" });
       expect(finish.changed).toHaveBeenCalledWith("templates");
     });
 
