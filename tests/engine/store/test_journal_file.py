@@ -1,7 +1,10 @@
-"""A path of a journal without links, on every Python."""
+"""Which file a journal is, on every Python, and when it is gone."""
 
 import pytest
 
+from ipybatch import JournalError
+from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.journal_file import real_path
 
 
@@ -20,3 +23,13 @@ def test_what_cannot_be_opened_is_a_path_all_the_same(tmp_path, what):
     path = {"nothing there": "a/b.db", "below a file": "file/b.db", "too long": "x" * 300}[what]
     (tmp_path / "link").symlink_to(tmp_path)
     assert real_path(tmp_path / "link" / path) == tmp_path.resolve() / path
+
+
+def test_a_journal_that_is_deleted_while_it_is_looked_for_is_gone(tmp_path, monkeypatch):
+    """The thread that renews leases met that as an error of the system, and ended."""
+    path = tmp_path / "journal.db"
+    book = Journal(path)
+    monkeypatch.setattr(journals, "read_log", lambda _: path.unlink())
+    with pytest.raises(JournalError, match="was deleted while it was in use"):
+        book.check_there()
+    book.close()

@@ -208,15 +208,16 @@ class Journal:
         if self._closed:
             return
         if self._file != identity(self.path):
-            what = "deleted" if inode(self.path) is None else "replaced"
-            msg = f"journal {self.path} was {what} while it was in use: put it back, or make the session anew"
-            raise JournalError(msg)
+            raise JournalError(self._gone())
         with self._looking:
             before, self._log = self._log, read_log(self.path) or self._log
             is_cut = self._log.salts == before.salts and self._log.size < before.size
             is_cut |= before.is_whole and not self._log.is_whole  # else it was found like that: a power cut
             # SQLite deletes the log of an empty file: nothing may read that
-            self._is_overwritten |= is_cut or self.path.stat().st_size == 0
+            try:
+                self._is_overwritten |= is_cut or self.path.stat().st_size == 0
+            except FileNotFoundError:  # just now
+                raise JournalError(self._gone()) from None
         if self._is_overwritten:
             raise JournalError(self._overwritten())
 
@@ -244,6 +245,10 @@ class Journal:
         if not is_found:
             self._is_overwritten = True
             raise JournalError(self._overwritten())
+
+    def _gone(self) -> str:
+        what = "deleted" if inode(self.path) is None else "replaced"
+        return f"journal {self.path} was {what} while it was in use: put it back, or make the session anew"
 
     def _overwritten(self) -> str:
         what = "restore it from a copy, or move it away, and restart the kernel"
