@@ -33,7 +33,7 @@ def be_a_browser() -> None:
 
 async def run_cells(cells: list[str]) -> dict[str, Any]:
     """Run code with top-level ``await``, a cell at a time, each in a context of its own; return what it defined."""
-    names: dict[str, Any] = {"display": print, "__name__": "__main__"}
+    names: dict[str, Any] = {"display": lambda *shown, **_: print(*shown), "__name__": "__main__"}
     loop = asyncio.get_running_loop()
     for cell in cells:
         code = compile(cell, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -51,12 +51,15 @@ def cells_of(path: Path) -> list[str]:
     """Return the code cells of a notebook, or a whole script as one."""
     if path.suffix != ".ipynb":
         return [path.read_text()]
-    return ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in cells if not cell.startswith("%pip")]
 
 
 if __name__ == "__main__":
+    import httpx2  # noqa: F401
     import numpy as np  # noqa: F401  # before: the packages that look at the platform are not what is tested
     import pandas as pd  # noqa: F401
+    import plotly.graph_objects as go  # noqa: F401
     from IPython.display import display  # noqa: F401
 
     be_a_browser()

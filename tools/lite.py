@@ -106,7 +106,7 @@ def _lay_pyodide(brought: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     packed = brought / "node_modules" / "pyodide"
     for file in [*(packed / name for name in CORE), *sorted((brought / "wheels").glob("*.whl"))]:
-        shutil.copy(file, folder / file.name)
+        shutil.copyfile(file, folder / file.name)
     given = json.loads((packed / "pyodide-lock.json").read_text(encoding="utf-8"))
     lock = write_lock(given, sorted(folder.glob("*.whl")))
     (folder / "pyodide-lock.json").write_text(json.dumps(lock, indent=1), encoding="utf-8")
@@ -127,7 +127,9 @@ def write_lock(given: dict[str, Any], wheels: list[Path]) -> dict[str, Any]:
         ValueError: A wheel needs a package that is nowhere, or is not the file that Pyodide names so.
     """
     packages = {name: {**entry, "file_name": SERVER + entry["file_name"]} for name, entry in given["packages"].items()}
-    own = {entry["name"]: entry for entry in map(_entry, wheels)}
+    python = given["info"]["python"]
+    there = {**_BROWSER, "python_full_version": python, "python_version": python.rpartition(".")[0]}
+    own = {entry["name"]: entry for entry in (_entry(wheel, there) for wheel in wheels)}
     for name, entry in own.items():
         known = given["packages"].get(name, {})
         is_pure = entry["file_name"].endswith("-none-any.whl")  # Pyodide's have no tests: other bytes, the same name
@@ -143,7 +145,7 @@ def write_lock(given: dict[str, Any], wheels: list[Path]) -> dict[str, Any]:
     return {**given, "packages": packages}
 
 
-def _entry(wheel: Path) -> dict[str, Any]:
+def _entry(wheel: Path, there: dict[str, str]) -> dict[str, Any]:
     with zipfile.ZipFile(wheel) as archive:
         files = archive.namelist()
         (metadata,) = [name for name in files if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
@@ -159,7 +161,7 @@ def _entry(wheel: Path) -> dict[str, Any]:
         "package_type": "package",
         "imports": sorted(root for root in roots if root.isidentifier()),
         "depends": sorted(
-            {canonicalize_name(one.name) for one in needed if not one.marker or one.marker.evaluate(_BROWSER)}
+            {canonicalize_name(one.name) for one in needed if not one.marker or one.marker.evaluate(there)}
         ),
         "unvendored_tests": False,
     }

@@ -1,15 +1,15 @@
 """The demo that `make lite` built, on loopback, and a notebook of it in Chromium: nothing else can be reached there.
 
 numpy and pandas lie on Pyodide's server.  Where they were not brought, a package that cannot be imported stands in for
-pandas, so that the first cell can install, and `without_frames` takes the lines that make frames out of a notebook.
+pandas, so that the first cell can install, and `without_frames` takes out of a notebook what makes frames.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
-import re
 import threading
 import zipfile
 from functools import partial
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "out" / "lite"
 START_S = 120.0
 _LOCK = "static/pyodide/pyodide-lock.json"
-_FRAMES = re.compile(r"\.save\(|results\b|history\(\)")
+_FRAMES = {"pd", "results", "save", "history", "log", "by", "to_frame", "absent"}
 
 
 class Demo:
@@ -64,7 +64,9 @@ class Demo:
             cell = {"cell_type": "code", "execution_count": None, "id": f"more-{number}", "metadata": {}, "outputs": []}
             notebook["cells"].append({**cell, "source": source})
         if not self.has_pandas:
-            notebook["cells"] = [without_frames(cell) for cell in notebook["cells"]]
+            codes = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+            for cell, source in zip(codes, without_frames([cell["source"] for cell in codes]), strict=True):
+                cell["source"] = source
         self.files[f"files/{name}"] = json.dumps(notebook).encode()
 
     def _stand_in_for_pandas(self, lock: dict[str, Any]) -> None:
@@ -136,9 +138,26 @@ class DemoNotebook(Notebook):
         return self.output(number).inner_text()
 
 
-def without_frames(cell: dict[str, Any]) -> dict[str, Any]:
-    """Return a cell of code without the lines that make frames or show them."""
-    if cell["cell_type"] != "code":
-        return cell
-    lines = "".join(cell["source"]).splitlines()
-    return {**cell, "source": "\n".join(line for line in lines if not _FRAMES.search(line))}
+def without_frames(sources: list[str]) -> list[str]:
+    """Return cells of code without the statements that make frames, or use what only such statements made."""
+    gone: set[str] = set()
+    return [_without_frames(source, gone) for source in sources]
+
+
+def _without_frames(source: str, gone: set[str]) -> str:
+    if source.startswith("%"):
+        return source
+    lines = source.splitlines()
+    for statement in ast.parse(source).body:
+        inside = list(ast.walk(statement))
+        made = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        named = {node.id for node in inside if isinstance(node, ast.Name)} - made
+        named |= {node.attr for node in inside if isinstance(node, ast.Attribute)}
+        named |= {node.asname or node.name for node in inside if isinstance(node, ast.alias)}
+        if named & (_FRAMES | gone) or made & _FRAMES:
+            gone |= made
+            first, last = statement.lineno - 1, statement.end_lineno or statement.lineno
+            lines[first:last] = [""] * (last - first)
+        else:
+            gone -= made
+    return "\n".join(lines)

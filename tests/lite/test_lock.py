@@ -35,7 +35,8 @@ def test_what_was_brought_lies_beside_it_and_all_else_on_the_server(tmp_path):
         tmp_path,
         "tqdm-4.70.1-py3-none-any.whl",
         "Num_Py; sys_platform == 'win32'",
-        "numpy>=2; sys_platform == 'emscripten'",
+        "numpy>=2; sys_platform == 'emscripten' and python_version >= '3.14'",
+        "typing-extensions; python_version < '3.14'",
         "rich; extra == 'rich'",
     )
     packages = write_lock(GIVEN, [brought])["packages"]

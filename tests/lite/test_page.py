@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.lab import CHROMIUM_ARGS
 from tests.lite.page import BUILT, Demo, DemoNotebook
@@ -38,7 +38,29 @@ for wrong in (Processes, night.run, lambda: BatchSession("kept", slowly, [1], jo
     except (ValueError, ipybatch.JournalError) as error:
         print(error)
 """
-MORE = [SLOW, "print(await night)", "print(night.counts.cancelled + night.counts.completed)", REFUSED]
+COUNTED = """
+from collections import Counter
+
+print(max(Counter(sound.stats()["ids"]).values()) <= 2, azeroth.stats()["tokens"] > 1)
+print(azeroth.stats()["worst_second"] <= 100)
+figure = go.Figure(go.Scatter(x=[0, 1], y=[1, 0]))
+display({"application/vnd.plotly.v1+json": json.loads(figure.to_json())}, raw=True)
+"""
+ASKED = """
+from js import location
+from ipybatch.library import Library, SteamStore, get_library_games, refresh
+
+store = SteamStore(location.origin, api_url=location.origin)
+print(await get_library_games(steam_id="76561197960287930", key="SIMULATED", source=store))
+shelf = Library("/tmp/shelf.db")
+print(await refresh([440], source=store, library=shelf), shelf.get("game", 440).data["name"])
+"""
+GAME = {"steam_appid": 440, "name": "Team Fortress 2", "type": "game"}
+ANSWERS = {
+    "IPlayerService/GetOwnedGames/v1/": {"response": {"game_count": 1, "games": [{"appid": 440}]}},
+    "api/appdetails": {"440": {"success": True, "data": GAME}},
+}
+MORE = [ASKED, SLOW, "print(await night)", "print(night.counts.cancelled + night.counts.completed)", REFUSED]
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +71,30 @@ def demo() -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="module")
-def notebook(demo: Demo) -> Iterator[DemoNotebook]:
-    """Notebook 00, with some cells more, whose first cells have installed the package."""
-    name = "00_first_session.ipynb"
-    demo.offer(name, MORE)
+def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=ensure(), args=list(CHROMIUM_ARGS))
-        page = chromium.new_page(viewport={"width": 1280, "height": 1200}, reduced_motion="reduce")
-        opened = DemoNotebook(page, demo, name)
-        assert opened.run_to_end("%pip install", 120) == ""
-        assert opened.run_to_end("import asyncio") == ""
-        yield opened
-        chromium.close()
+        started = playwright.chromium.launch(executable_path=ensure(), args=list(CHROMIUM_ARGS))
+        yield started
+        started.close()
+
+
+def opened(chromium: Browser, demo: Demo, name: str, sources: list[str]) -> DemoNotebook:
+    """Open a notebook, with some cells more, in a window of its own, and install the package there."""
+    demo.offer(name, sources)
+    page = chromium.new_page(viewport={"width": 1280, "height": 1200}, reduced_motion="reduce")
+    notebook = DemoNotebook(page, demo, name)
+    assert notebook.run_to_end("%pip install", 120) == ""
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def notebook(chromium: Browser, demo: Demo) -> Iterator[DemoNotebook]:
+    """Notebook 00, whose first cell has imported the package."""
+    demo.files |= {path: json.dumps(answer).encode() for path, answer in ANSWERS.items()}
+    first = opened(chromium, demo, "00_first_session.ipynb", MORE)
+    assert first.run_to_end("import asyncio") == ""
+    yield first
+    first.page.close()
 
 
 def test_the_first_notebook_runs(demo, notebook):
@@ -104,6 +138,35 @@ def test_what_cannot_be_there_is_refused_in_a_sentence(notebook):
     assert journal.startswith("journal /drive/kept.db ")
 
 
-def test_the_page_asks_for_no_server_of_ours(demo, notebook):
+def test_services_are_asked_by_the_browser_itself(notebook):
+    owned, refreshed = notebook.run_to_end("from js import location").splitlines()
+    assert owned == "[440]"
+    assert refreshed == "steam refresh completed: 1/1 successful, 0 failed, 0 skipped Team Fortress 2"
+
+
+def test_a_library_is_refreshed_from_services_in_the_page(chromium, demo):
+    """Notebook 01: a store with a limit that goes dark, a session that is cancelled, guilds with their members."""
+    library = opened(chromium, demo, "01_library_refresh.ipynb", [COUNTED])
+    assert "500 games owned, 0 known" in library.run_to_end("import asyncio")
+    assert "The defaults take about" in library.run_to_end("plans = {", 120)
+    library.run(started := library.index('name="library", limits=limits, retry=retry'))
+    expect(library.output(started).get_by_role("button", name="Pause")).to_be_visible(timeout=30_000)
+    store, down, cancelled, _, guilds, counted = library.run_all(
+        ["store.outage(3)", "down = ", "night.cancel()", "bnet = BattleNet", "await refresh(wanted", "Counter("], 120
+    )
+    assert "library completed: 497/500 successful, 3 failed" in store
+    assert "answers 429, too many requests: 0" in store
+    assert "at most 40 requests in any 2 s: True" in store
+    assert "requests reached the store while it was down" in down
+    assert "wishlist cancelled: " in cancelled
+    assert "completed with what was left: True" in cancelled
+    assert "battlenet eu refresh completed: 428/429 successful, 1 failed" in guilds
+    assert "library completed: 0/500 successful, 0 failed, 500 skipped" in guilds
+    assert counted.split()[:3] == ["True", "True", "True"]
+    expect(library.output(library.index("Counter(")).locator(".js-plotly-plot")).to_be_visible()
+
+
+@pytest.mark.usefixtures("notebook")
+def test_the_page_asks_for_no_server_of_ours(demo):
     """The side bar would ask a server again and again."""
     assert not [path for path in demo.asked if "ipybatch" in path], json.dumps(demo.asked)

@@ -210,3 +210,21 @@ def test_beats_renew_leases_without_a_thread(tmp_path):
         print(await BatchSession("x", work, [1]))
     """
     assert run(tmp_path, script) == "x completed: 1/1 successful, 0 failed, 0 skipped\n"
+
+
+def test_the_games_of_a_profile_are_awaited(tmp_path):
+    script = """
+        from ipybatch.library import SteamStore, get_library_games
+        from ipybatch.simulators import InProcess
+
+        steam = InProcess("steam", libraries={"76561197960287930": [570, 440]})
+        store = SteamStore(steam.url, api_url=steam.url, client=steam.client)
+        print(await get_library_games(steam_id="76561197960287930", key="SIMULATED", source=store))
+        try:
+            store.owned_games("76561197960287930", "SIMULATED")
+        except ValueError as error:
+            print(error)
+    """
+    games, refused = run(tmp_path, script).splitlines()
+    assert games == "[570, 440]"
+    assert refused.startswith("this call cannot wait here, because Python in a browser has no threads")

@@ -163,3 +163,9 @@ def test_faults_are_given_whole_or_in_parts_not_both():
 def test_an_unknown_option_is_refused_by_name():
     with pytest.raises(TypeError, match="limt"):
         serve("steam", limt=3)
+
+
+def test_a_browser_has_no_ports(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    with pytest.raises(OSError, match=r"a browser has no ports: use InProcess\('steam'\)"):
+        serve("steam")

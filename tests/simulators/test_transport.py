@@ -3,7 +3,7 @@ import asyncio
 import httpx2
 import pytest
 
-from ipybatch.simulators import Faults, SimTransport, SteamSimulator
+from ipybatch.simulators import Faults, InProcess, SimTransport, SteamSimulator
 
 WAY = Faults(seed=1, latency_s=1.0)
 
@@ -117,3 +117,26 @@ def test_by_default_the_first_request_is_the_start_of_the_loops_time():
 
     assert asyncio.run(work()).status_code == 200
     assert store.stats()["arrivals"][0] < 1.0
+
+
+def test_a_service_in_process_is_used_as_one_on_a_port():
+    store = InProcess("steam", limit=2, per_s=60)
+
+    async def status(app_id):
+        return (await store.client.get(f"{store.url}/api/appdetails?appids={app_id}")).status_code
+
+    async def work():
+        before = [await status(10), await status(20), await status(30)]
+        store.outage(60)
+        return [*before, await status(40)]
+
+    assert asyncio.run(work()) == [200, 200, 429, 500]
+    assert store.stats()["requests"] == 4
+    assert store.stats()["outages"][0]["requests"] == 1
+
+
+def test_a_service_in_process_refuses_what_serve_refuses():
+    with pytest.raises(ValueError, match="service must be one of"):
+        InProcess("stam")
+    with pytest.raises(TypeError, match="limits"):
+        InProcess("steam", limits=3)

@@ -12,7 +12,6 @@ Each call counts what it did itself: after an interrupted one, what that has fet
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -145,7 +144,7 @@ async def get_library_games(
     if not key:
         msg = f"key must be a Steam Web API key, got none: pass key=, or set {KEY_VARIABLE}"
         raise InputError(msg)
-    return await asyncio.to_thread((source or SteamStore()).owned_games, steam_id, key)
+    return await (source or SteamStore()).fetch_owned_games(steam_id, key)
 
 
 async def smart_refresh_library(

@@ -15,6 +15,7 @@ request at a time.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -140,12 +141,6 @@ class OwnClient:
     def __init__(self, timeout_s: float) -> None:
         import httpx2
 
-        try:
-            certificates = httpx2.create_ssl_context()
-        except OSError as error:
-            where = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
-            msg = f"the certificates cannot be read ({error}): {' and '.join(where) or 'see those of Python'}"
-            raise InputError(msg) from error
         self.is_closed = False
         self._class: Any = httpx2.AsyncClient
         self._url: Any = httpx2.URL
@@ -153,7 +148,7 @@ class OwnClient:
             "timeout": timeout_s,
             "follow_redirects": False,
             "mounts": dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),  # never through a proxy
-            "verify": certificates,
+            "verify": _certificates(),
             "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # no answer depends on an earlier one
         }
         self._all: list[Any] = []
@@ -188,6 +183,20 @@ class OwnClient:
         client = self._class(**self._options)
         self._all.append(client)
         return client
+
+
+def _certificates() -> Any:
+    """Return the certificates that services are checked by, read once for all clients; a browser has its own."""
+    import httpx2
+
+    if sys.platform == "emscripten":
+        return True
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        where = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
+        msg = f"the certificates cannot be read ({error}): {' and '.join(where) or 'see those of Python'}"
+        raise InputError(msg) from error
 
 
 class GivenClient:

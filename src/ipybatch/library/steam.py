@@ -32,6 +32,7 @@ https://partner.steamgames.com/doc/store/localization/languages (languages), rea
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import numbers
 import os
@@ -270,6 +271,23 @@ class SteamStore(HttpSource):
             Refused: Steam does not accept the key.
             ItemError: Steam gave no valid answer; try again.
         """
+        return engine_thread().wait(self._fetch_owned(steam_id, key))  # on the engine's loop, where clients live
+
+    async def fetch_owned_games(self, steam_id: str | int, key: str) -> list[int]:
+        """Return what `owned_games` does, without blocking: in a browser nothing may block.
+
+        Args:
+            steam_id: SteamID64 of the profile, 17 digits.
+            key: Web API key from https://steamcommunity.com/dev/apikey; it is masked in everything shown or written.
+
+        Raises:
+            InputError: ``steam_id`` or ``key`` is invalid, or the profile is private.
+            Refused: Steam does not accept the key.
+            ItemError: Steam gave no valid answer; try again.
+        """
+        return await asyncio.wrap_future(engine_thread().spawn(self._fetch_owned(steam_id, key)))
+
+    async def _fetch_owned(self, steam_id: str | int, key: str) -> list[int]:
         profile = str(steam_id)
         if isinstance(steam_id, bool) or not re.fullmatch("7656[0-9]{13}", profile):
             msg = (
@@ -283,8 +301,7 @@ class SteamStore(HttpSource):
         register(key)
         for library in ("httpx2", "httpx"):
             logging.getLogger(library).addFilter(_masking)  # adding it twice is adding it once
-        # on the engine's loop, where clients live
-        answer = engine_thread().wait(_ask_owned(self.api_url, self._given, profile, key))
+        answer = await _ask_owned(self.api_url, self._given, profile, key)
         response = answer.get("response") if isinstance(answer, dict) else None
         if response == {}:
             msg = (

@@ -27,12 +27,13 @@ from .service import Reply, Request, Stats
 from .steam import SteamSimulator
 
 if TYPE_CHECKING:
-    from .transport import SimTransport
+    from .transport import InProcess, SimTransport
 
 __all__ = [
     "BattleNetSimulator",
     "Faults",
     "GeminiSimulator",
+    "InProcess",
     "Reply",
     "Request",
     "Server",
@@ -45,10 +46,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load `SimTransport` on first use: it takes httpx2 along."""
-    if name == "SimTransport":
-        from .transport import SimTransport
+    """Load what takes httpx2 along on first use."""
+    if name in ("InProcess", "SimTransport"):
+        from . import transport
 
-        return SimTransport
+        return getattr(transport, name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

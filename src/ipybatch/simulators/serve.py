@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -53,9 +54,12 @@ def serve(service: str, *, port: int = 0, **options: Any) -> Server:
     Raises:
         ValueError: No such service, or an option outside its range.
         TypeError: No such option.
-        OSError: The port is taken.
+        OSError: The port is taken, or Python is in a browser, which has no ports.
         ImportError: tornado is not installed.
     """
+    if sys.platform == "emscripten":
+        msg = f"serve({service!r}) cannot listen here, because a browser has no ports: use InProcess({service!r})"
+        raise OSError(msg)
     return Server(service, build(service, **options), port=port)
 
 

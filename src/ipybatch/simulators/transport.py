@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from .serve import build
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .service import Service
+    from .faults import FaultKind
+    from .service import Service, Stats
 
 
 class SimTransport(httpx2.AsyncBaseTransport):
@@ -50,6 +53,13 @@ class SimTransport(httpx2.AsyncBaseTransport):
         self._sleep = sleep
         self._now = now
 
+    def now_s(self) -> float:
+        """Return the service's time: seconds since its start."""
+        reading_s = self._now() if self._now else asyncio.get_running_loop().time()
+        if self._simulator.start_s is None:
+            self._simulator.start_s = 0.0 if self._now else reading_s
+        return reading_s - self._simulator.start_s
+
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request through the simulator.
 
@@ -61,13 +71,13 @@ class SimTransport(httpx2.AsyncBaseTransport):
         await request.aread()
         in_s, out_s = self._simulator.way_s(request)
         patience_s = request.extensions.get("timeout", {}).get("read")
-        arrives_s = self._now_s() + in_s
+        arrives_s = self.now_s() + in_s
         try:
             await self._wait(in_s, patience_s, request)
         except BaseException:  # a cancelled attempt, above all
             self._simulator.handle(request, arrives_s)
             raise
-        reply = self._simulator.handle(request, self._now_s())
+        reply = self._simulator.handle(request, self.now_s())
         left_s = None if patience_s is None else patience_s - in_s
         await self._wait(reply.delay_s + out_s, left_s, request)
         if reply.drop == "close":
@@ -81,12 +91,6 @@ class SimTransport(httpx2.AsyncBaseTransport):
         respond: type[httpx2.Response] = _library(request).Response
         return respond(reply.status, headers=dict(reply.headers), content=reply.body, request=request)
 
-    def _now_s(self) -> float:
-        reading_s = self._now() if self._now else asyncio.get_running_loop().time()
-        if self._simulator.start_s is None:
-            self._simulator.start_s = 0.0 if self._now else reading_s
-        return reading_s - self._simulator.start_s
-
     async def _wait(self, seconds: float, patience_s: float | None, request: httpx2.Request) -> None:
         if patience_s is not None and seconds > patience_s:
             await self._sleep(patience_s)
@@ -94,6 +98,46 @@ class SimTransport(httpx2.AsyncBaseTransport):
             raise _library(request).ReadTimeout(msg, request=request)
         if seconds > 0:
             await self._sleep(seconds)
+
+
+class InProcess:
+    """A simulated service that listens on no port, and is used as that of `serve`: in a browser there are no ports.
+
+    Attributes:
+        url: Its address, which only `client` reaches.
+        client: An `httpx2.AsyncClient` that reaches it; give it to a source as ``client=``.
+        simulator: The service.
+
+    Example:
+        >>> from ipybatch.library import SteamStore
+        >>> from ipybatch.simulators import InProcess
+        >>> store = InProcess("steam", limit=40, per_s=2)
+        >>> source = SteamStore(store.url, client=store.client)
+    """
+
+    def __init__(self, service: str, **options: Any) -> None:
+        """Make the service; its time begins with its first request.
+
+        Args:
+            service: "battlenet", "gemini" or "steam".
+            options: As those of `serve`.
+
+        Raises:
+            ValueError: No such service, or an option outside its range.
+            TypeError: No such option.
+        """
+        self.simulator = build(service, **options)
+        self.url = f"http://{service}.invalid"
+        self._transport = SimTransport(self.simulator)
+        self.client = httpx2.AsyncClient(transport=self._transport)
+
+    def stats(self) -> Stats:
+        """Return the statistics so far."""
+        return self.simulator.stats()
+
+    def outage(self, seconds: float, kind: FaultKind | None = None) -> None:
+        """Start an outage of ``seconds`` now, in a running loop; 0 ends the present one."""
+        self.simulator.outage(seconds, self._transport.now_s(), kind)
 
 
 def _library(request: httpx2.Request) -> Any:
