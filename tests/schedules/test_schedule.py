@@ -88,6 +88,9 @@ class TestMaking:
             ({"misfire": "never"}, "misfire cannot be recorded: Invalid enum value 'never'"),
             ({"requests": []}, "requests must be a list of 1 to 20"),
             ({"requests": 5}, "requests must be a list, got a int"),
+            ({"params": [5]}, "params cannot be recorded"),
+            ({"grace": object()}, "grace cannot be recorded"),
+            ({"until": "half \ud800"}, "until cannot be recorded"),
             ({"requests": ["half \ud800"]}, "cannot be recorded"),
         ],
     )
@@ -174,6 +177,8 @@ class TestAsking:
         assert found == sorted(found)
         with pytest.raises(InputError, match="every or cron must say when"):
             schedules.next_times()
+        with pytest.raises(InputError, match="count must be a whole number >= 0, got 'five'"):
+            schedules.next_times(every="1d", count="five")
         for given, field in (
             ({"cron": 5}, "cron"),
             ({"every": "1d", "at": 5}, "at"),

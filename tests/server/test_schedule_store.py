@@ -189,8 +189,8 @@ class TestMaking:
     def test_pages_by_name(self, desk):
         for name in "cab":
             desk.store.put(name, request())
-        assert [row.name for row in desk.store.page(2)] == ["a", "b"]
-        assert [row.name for row in desk.store.page(2, "b")] == ["c"]
+        assert [row.name for row, _ in desk.store.page(2)] == ["a", "b"]
+        assert [row.name for row, _ in desk.store.page(2, "b")] == ["c"]
 
 
 class TestTimes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from ipybatch.engine.data.policy import check_count
 from ipybatch.errors import InputError
 from ipybatch.server.wire import ScheduleRequest, ScheduleTiming, SubmissionRequest
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ipybatch.server.schedule_rows import Row
     from ipybatch.server.schedule_store import Schedules
+    from ipybatch.server.submission_rows import Row as Submitted
 
 T = TypeVar("T", bound=ScheduleTiming)
 _ALL = 1 << 30
@@ -117,7 +119,7 @@ def add(
             template=template,
             requests=None if requests is None else [*requests],
             upload=upload,
-            params=params or {},
+            params={} if params is None else params,
             priority=priority,
             notify=notify,
         ),
@@ -136,7 +138,7 @@ def add(
         msg = f"name must be a new one, got {name!r}: pass replace=True to change that schedule, or choose another name"
         raise InputError(msg)
     request = _checked(request)
-    return _told(store, store.put(name, request, without_server(request.submission), before))
+    return _now(store, store.put(name, request, without_server(request.submission), before))
 
 
 def list(journal: Path | str | None = None) -> pd.DataFrame:  # noqa: A001  # ipybatch.schedules.list()
@@ -150,7 +152,7 @@ def list(journal: Path | str | None = None) -> pd.DataFrame:  # noqa: A001  # ip
     import pandas as pd
 
     store = _store(journal)
-    found = [_told(store, row) for row in store.page(_ALL)]
+    found = [_told(row, last) for row, last in store.page(_ALL)]
     rows = [{**msgspec.structs.asdict(told), "next": next(iter(told.next_times), None)} for told in found]
     return pd.DataFrame(rows, columns=builtins.list(_COLUMNS))
 
@@ -171,15 +173,17 @@ def next_times(
 
     Args:
         name: Of a schedule; leave it out to ask about ``every`` or ``cron``, which are as in `add`.
+        count: How many, >= 0.
 
     Raises:
-        InputError: There is no such schedule, or the rule does not say when.
+        InputError: There is no such schedule, or the rule does not say when; names the field.
         JournalError: The journal cannot be read.
     """
     from ipybatch.engine.data.local_time import zone_of
     from ipybatch.server.schedule_timing import read_timing
     from ipybatch.server.schedule_view import next_times_of
 
+    count = check_count("count", count, low=0)
     if name is not None:
         store = _store(journal)
         row = store.find(name)
@@ -211,7 +215,7 @@ def pause(name: str, *, journal: Path | str | None = None) -> Schedule:
         JournalError: The journal cannot be written.
     """
     store = _store(journal)
-    return _told(store, store.command(name, "pause"))
+    return _now(store, store.command(name, "pause"))
 
 
 def resume(name: str, *, journal: Path | str | None = None) -> Schedule:
@@ -222,7 +226,7 @@ def resume(name: str, *, journal: Path | str | None = None) -> Schedule:
         JournalError: The journal cannot be written.
     """
     store = _store(journal)
-    return _told(store, store.command(name, "resume"))
+    return _now(store, store.command(name, "resume"))
 
 
 def run_now(name: str, *, journal: Path | str | None = None) -> Schedule:
@@ -234,7 +238,7 @@ def run_now(name: str, *, journal: Path | str | None = None) -> Schedule:
         JournalError: The journal cannot be written.
     """
     store = _store(journal)
-    return _told(store, store.command(name, "run_now"))
+    return _now(store, store.command(name, "run_now"))
 
 
 def answer(name: str, answer: Literal["run", "skip"], *, journal: Path | str | None = None) -> Schedule:
@@ -249,7 +253,7 @@ def answer(name: str, answer: Literal["run", "skip"], *, journal: Path | str | N
         JournalError: The journal cannot be written.
     """
     store = _store(journal)
-    return _told(store, store.command(name, "answer", answer))
+    return _now(store, store.command(name, "answer", answer))
 
 
 def run_due(journal: Path | str | None = None) -> pd.DataFrame:
@@ -293,18 +297,33 @@ def _checked(request: T) -> T:
         return msgspec.json.decode(msgspec.json.encode(request), type=type(request))
     except (msgspec.MsgspecError, TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
         said, _, where = str(error).partition(" - at ")
-        msg = f"{where.strip('`').removeprefix('$').lstrip('.') or 'requests and params'} cannot be recorded: {said}"
+        msg = f"{where.strip('`').removeprefix('$').lstrip('.') or _unwritable(request)} cannot be recorded: {said}"
         raise InputError(msg) from None
+
+
+def _unwritable(request: Any) -> str:
+    """Return the field of a request that is not to be written as JSON."""
+    for struct in (request, getattr(request, "submission", request)):
+        for name in struct.__struct_fields__:
+            try:
+                msgspec.json.encode(getattr(struct, name))
+            except (msgspec.MsgspecError, TypeError, OverflowError, RecursionError, UnicodeEncodeError):
+                if name != "submission":
+                    return str(name)
+    return "what is submitted"
 
 
 def _text(moment: Any) -> Any:
     return moment.isoformat() if isinstance(moment, dt.date) else moment
 
 
-def _told(store: Schedules, row: Row) -> Schedule:
+def _now(store: Schedules, row: Row) -> Schedule:
+    return _told(row, store.last(row))
+
+
+def _told(row: Row, last: Submitted | None) -> Schedule:
     from ipybatch.server.schedule_view import next_times_of, tell
 
-    last = store.last(row)
     told = tell(row, last, time.time())
     at = f" at {told.at}" if told.at else ""
     return Schedule(

@@ -115,8 +115,8 @@ class Schedules:
             raise NoSuchSchedule(msg)
         return found
 
-    def page(self, limit: int, after: str = "") -> list[Row]:
-        """Return some by name.
+    def page(self, limit: int, after: str = "") -> list[tuple[Row, Submitted | None]]:
+        """Return some by name, each with what its latest time became: in one look, as there may be thousands.
 
         Args:
             after: Only those after this name; "" for all.
@@ -124,7 +124,11 @@ class Schedules:
         Raises:
             JournalError: The journal cannot be read.
         """
-        return self.read(lambda database: rows.page(database, limit, after), [])
+
+        def question(database: sqlite3.Connection) -> list[tuple[Row, Submitted | None]]:
+            return [(row, submission_rows.find(database, row.submission)) for row in rows.page(database, limit, after)]
+
+        return self.read(question, [])
 
     def last(self, row: Row) -> Submitted | None:
         """Return what the latest time of a schedule became; None for nothing yet.

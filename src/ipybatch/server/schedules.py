@@ -37,6 +37,7 @@ from ipybatch.server.handler import (
 from ipybatch.server.refusal import Refusal, without_paths
 from ipybatch.server.schedule_rows import Row
 from ipybatch.server.services import Services
+from ipybatch.server.submission_rows import Row as Submitted
 from ipybatch.server.ticks import until_tick
 from ipybatch.server.wire import Schedule, ScheduleCommand, SchedulePage, ScheduleRequest
 
@@ -216,16 +217,19 @@ def _submit_due(services: Services) -> bool:
 def _page(services: Services, limit: int, cursor: str) -> SchedulePage:
     after: str = from_cursor(cursor, str) if cursor else ""
     found = services.schedules().page(limit + 1, after)
-    items = [_tell(services, row) for row in found[:limit]]
-    return SchedulePage(items=items, next=to_cursor(found[limit - 1].name) if len(found) > limit else None)
+    items = [_told(services, row, last) for row, last in found[:limit]]
+    return SchedulePage(items=items, next=to_cursor(found[limit - 1][0].name) if len(found) > limit else None)
 
 
 def _tell(services: Services, row: Row) -> Schedule:
+    return _told(services, row, services.schedules().last(row))
+
+
+def _told(services: Services, row: Row, last: Submitted | None) -> Schedule:
     from ipybatch.server.schedule_view import tell
 
-    store = services.schedules()
     base = f"{services.app.base_url.rstrip('/')}/ipybatch/api/v1"
-    told = tell(row, store.last(row), time.time(), base)
+    told = tell(row, last, time.time(), base)
     return msgspec.structs.replace(told, note=without_paths(told.note))
 
 
