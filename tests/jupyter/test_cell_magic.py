@@ -113,12 +113,11 @@ def test_the_cell_may_have_the_items_and_plain_work(shell):
     ],
 )
 def test_what_cannot_run_is_told_in_a_line(shell, capsys, line, cell, said):
-    """Nothing is on record afterwards, and no traceback is shown."""
-    assert shell.run_cell_magic("ipybatch", line, cell) is None
-    out, err = capsys.readouterr()
-    assert said in out
-    assert out.count("\n") == 1
-    assert not err
+    """The cell has failed; nothing is on record afterwards, and no traceback is shown."""
+    assert not shell.run_cell(f"%%ipybatch {line}\n{cell}").success
+    told = "".join(capsys.readouterr())
+    assert said in told
+    assert told.count("\n") == 1
     assert repr(shell.run_line_magic("ipybatch", "")) == "No session is recorded yet."
 
 
@@ -126,8 +125,10 @@ def test_what_cannot_run_is_told_in_a_line(shell, capsys, line, cell, said):
     ("cell", "said"), [("def work(item)\n", "SyntaxError"), (f"{WORK}1 / 0\n", "ZeroDivisionError")]
 )
 def test_an_error_of_the_cell_is_shown_as_that_of_any_cell(shell, capsys, cell, said):
-    assert shell.run_cell_magic("ipybatch", "a items=numbers", cell) is None
-    assert said in capsys.readouterr().out
+    assert not shell.run_cell(f"%%ipybatch a items=numbers\n{cell}").success
+    told = "".join(capsys.readouterr())
+    assert said in told
+    assert told.endswith("InputError: no session was started: the cell failed, as is shown above\n")
     assert repr(shell.run_line_magic("ipybatch", "")) == "No session is recorded yet."
 
 

@@ -55,6 +55,15 @@ def test_tab_completes_names(line, symbol, found):
     assert completions(line, symbol, [run("demand by part"), run("demand by site"), run("wishlist")]) == found
 
 
+def refused(shell, capsys, cell):
+    """Run a cell that fails, and return the one line that it shows."""
+    capsys.readouterr()
+    assert not shell.run_cell(cell).success
+    out, err = capsys.readouterr()
+    assert (out + err).count("\n") == 1
+    return out + err
+
+
 def test_the_magic_in_a_shell(shell, journal, capsys, monkeypatch):
     """It lists, opens, completes, and says in one line what is not there."""
     assert repr(shell.run_line_magic("ipybatch", "")) == "No session is recorded yet."
@@ -62,17 +71,12 @@ def test_the_magic_in_a_shell(shell, journal, capsys, monkeypatch):
     assert "wishlist  completed  2 of 2" in repr(shell.run_line_magic("ipybatch", ""))
     assert shell.run_line_magic("ipybatch", " wishlist ").name == "wishlist"
     assert "wishlist" in completed(shell, "%ipybatch wi")
-    capsys.readouterr()
-    assert shell.run_line_magic("ipybatch", "wishlits") is None
-    assert capsys.readouterr() == ("no such session: wishlits; near: wishlist\n", "")
+    assert refused(shell, capsys, "%ipybatch wishlits") == "InputError: no such session: wishlits; near: wishlist\n"
 
 
 def test_a_journal_that_cannot_be_read_is_told_in_a_line(shell, journal, capsys):
     journal.write_bytes(b"no database at all" * 100)
-    assert shell.run_line_magic("ipybatch", "") is None
-    out, err = capsys.readouterr()
-    assert out.count("\n") == 1
-    assert not err
+    assert refused(shell, capsys, "%ipybatch").startswith("JournalCorrupt: ")
     assert "wishlist" not in completed(shell, "%ipybatch wi")
 
 
@@ -121,9 +125,9 @@ def test_verbs_command_a_session(shell, journal, capsys):
     assert said("cancel wishlist") == "wishlist: cancelled\n"
     assert session.state == "cancelled"
     assert said("pause wishlist") == "wishlist has ended: cancelled; there is nothing to pause\n"
-    assert "pass work= to go on" in said("resume wishlist")
-    assert said("cancel") == "cancel needs the name of a session: %ipybatch cancel NAME; %ipybatch lists them\n"
-    assert said("pause wishlits") == "no such session: wishlits; near: wishlist\n"
+    assert "pass work= to go on" in refused(shell, capsys, "%ipybatch resume wishlist")
+    assert "cancel needs the name of a session: %ipybatch cancel NAME" in refused(shell, capsys, "%ipybatch cancel")
+    assert "no such session: wishlits; near: wishlist" in refused(shell, capsys, "%ipybatch pause wishlits")
     session.retry_failed()
     gate.open()
     session.run()

@@ -196,10 +196,11 @@ class CellMagic:
         self._shell, self._open, self._make = shell, open_session, make_session
 
     def run(self, line: str, cell: str) -> Any:
-        """Run the cell, start a session of what it defines, and return the session to be displayed; None for nothing.
+        """Run the cell, start a session of what it defines, and return the session to be displayed.
 
         Raises:
-            BatchError: The line, the cell or the items are not what they must be, or the session cannot start.
+            BatchError: The line, the cell or the items are not what they must be, the cell fails, or the session cannot
+                start.
         """
         read = read_line(line)
         if not cell.strip():
@@ -212,8 +213,9 @@ class CellMagic:
         if names is not None and not read.items and "items" not in names:
             msg = f"items are missing: name them in the line, as in {_EXAMPLE}, or set `items = ...` in the cell"
             raise InputError(msg)
-        if not self._shell.run_cell(cell).success:  # the shell has shown why
-            return None
+        if not self._shell.run_cell(cell).success:
+            msg = "no session was started: the cell failed, as is shown above"
+            raise InputError(msg)
         space = self._shell.user_ns
         items = _evaluate(read.items, space) if read.items else space["items"]
         session = self._make(read.name, space["work"], items, **read.arguments)

@@ -4,8 +4,10 @@
     %ipybatch NAME                   the session, with its panel; so does: open NAME
     %ipybatch pause NAME             also resume, cancel: wherever it runs
 
-A typing error is answered by one line, not by a traceback.  A name is a name first: a session "open shop" is shown
-by `%ipybatch open shop` unless there is one named "shop".
+What is wrong is told in one line, not by a traceback, and its cell has failed: a notebook that runs by itself stops
+there.  (IPython's own `UsageError` shows it too, and nbval does not see it.)  What a session is already, such as
+cancelled, is no error.  A name is a name first: a session "open shop" is shown by `%ipybatch open shop` unless there
+is one named "shop".
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 from ipybatch.engine.data.masking import isolated, mask, printable
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.store.history import RecordedRun
-from ipybatch.errors import BatchError
+from ipybatch.errors import BatchError, InputError
 from ipybatch.jupyter.cell_magic import CellMagic, unquoted
 from ipybatch.jupyter.listing import Listing
 
@@ -47,7 +49,9 @@ def load_magics(
         try:
             return answer(line, read_runs(), open_session) if cell is None else cell_magic.run(line, cell)
         except BatchError as error:  # the journal's, or that of a session which needs more than its name
-            return tell(str(error))
+            said = mask(f"{type(error).__name__}: {error}")
+            error._render_traceback_ = lambda: [said]  # type: ignore[attr-defined]  # how IPython is told what to show
+            raise
 
     def complete(_: Any, event: Any) -> list[str]:
         try:
@@ -77,9 +81,10 @@ def answer(line: str, runs: Sequence[RecordedRun], open_session: Callable[[str],
     if verb == "list":
         return Listing(runs)
     if not name:
-        return tell(f"{verb} needs the name of a session: %ipybatch {verb} NAME; %ipybatch lists them")
+        msg = f"{verb} needs the name of a session: %ipybatch {verb} NAME; %ipybatch lists them"
+        raise InputError(msg)
     if not any(run.name == name for run in runs):
-        return tell(missing(name, runs))
+        raise InputError(missing(name, runs))
     session = open_session(name)
     return session if verb == "open" else tell(_command(session, verb))
 
