@@ -121,6 +121,28 @@ class TestStarts:
         session = night(clock, tmp_path, work, ["a"])
         assert str(clock.run(session)) == "night completed: 1/1 successful, 0 failed, 0 skipped"
 
+    def test_what_a_limiter_of_the_users_lets_through_too_late_waits(self, tmp_path):
+        """It is asked again when the hours begin: what it gave at 07:01 is of another time."""
+        clock, entered = clock_at("2026-06-02 06:59"), []
+
+        class Slow:
+            async def __aenter__(self):
+                await asyncio.sleep(100)
+                entered.append(clock.unix_s())
+
+            async def __aexit__(self, *given):
+                pass
+
+        work = Work(clock)
+        limits = Limits(concurrency=1, hours="01:00-07:00", zone="Europe/Berlin", also=[Slow()])
+        session = night(clock, tmp_path, work, ["a"], limits=limits, timeout_s=70)
+        assert clock.run(session).counts.completed == 1
+        assert work.walls() == ["03 01:01"]
+        assert [f"{dt.datetime.fromtimestamp(at_s, BERLIN):%d %H:%M:%S}" for at_s in entered] == [
+            "02 07:00:40",
+            "03 01:01:40",
+        ]
+
     def test_batches_pause_and_wait_for_the_hours(self, tmp_path):
         """No batch opens while nothing may start."""
         clock = clock_at("2026-06-02 06:58")
@@ -203,10 +225,10 @@ class TestTold:
         heard = []
         session.on(lambda event: heard.append(event.reason) if isinstance(event, events.Adjourned) else None)
         clock.run(session, look())
-        why = "outside working hours: goes on at 01:00 (Europe/Berlin)"
-        assert told[1] == (why, why)
+        first, second = (f"outside working hours: goes on at 01:00 on 2026-06-0{day} (Europe/Berlin)" for day in "34")
+        assert told[1] == (first, first)
         assert ("", "") in told
-        assert heard == [why, why]
+        assert heard == [first, second]
         assert session.reason == ""
         assert (session.log()["event"] == "adjourned").sum() == 2
 

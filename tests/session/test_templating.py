@@ -485,6 +485,21 @@ def test_argument_of_the_call_that_is_wrong_is_not_laid_to_the_template():
         BatchSession.from_template("night", [1], timeout_s=-1)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("text", {"work": len}, "template 'text' takes no argument work"),
+        ("text", {"modle": "gemini-2.5-pro"}, "template 'text' takes no argument modle: did you mean 'model'"),
+        ("refresh", {"work": len}, "template 'refresh' takes no argument work"),
+        ("own", {"bogus": 1}, "template 'own' takes no argument bogus"),
+    ],
+)
+def test_argument_that_no_session_of_it_takes(name, changes, said):
+    BatchSession("own", json.dumps, [1]).save_template("own")
+    with pytest.raises(InputError, match=said):
+        BatchSession.from_template(name, [1], **changes)
+
+
 def test_prompts_edited_wrongly():
     templates.save("night", templates.Template(based_on="text", params={"lane": "bach"}))
     with pytest.raises(templates.WrongField, match=r"template 'night': params.lane: lane must be one of") as refused:

@@ -1,5 +1,6 @@
 """Terminal: a progress line where there is a terminal, a line per item where it is asked for, nothing elsewhere."""
 
+import datetime as dt
 import threading
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from ipybatch import InputError, Limits, secret
 from ipybatch.engine.data import events, masking
 from ipybatch.engine.feed.event_text import line_of
-from ipybatch.session.waiting import in_notebook
+from ipybatch.session.waiting import in_notebook, show_progress
 
 
 def fetch(item):
@@ -62,6 +63,27 @@ def test_a_bar_that_goes_on_starts_where_it_was(live, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     live(fetch, [1, 3, 4]).run()
     assert "3/3" in capsys.readouterr().err
+
+
+def test_a_bar_tells_what_a_session_waits_for(plan, clock, capsys, monkeypatch):
+    """Its start, until it has come; and its hours."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    start = dt.datetime.fromtimestamp(clock.unix_s() + 7200, dt.UTC)
+
+    async def work(item):
+        return item
+
+    session = plan(work, [1, 2], start_at=start, limits=Limits(zone="UTC"))
+
+    async def look():
+        with show_progress(session, verbose=False):
+            await session
+
+    clock.run_coroutine(look())
+    shown = capsys.readouterr().err.split("\r")
+    assert any(f"0/2 [00:00<?, ?item/s, it starts at {start:%H:%M}" in line for line in shown)
+    assert "it starts at" not in shown[-1]
+    assert "2/2" in shown[-1]
 
 
 def test_a_script_is_no_notebook():

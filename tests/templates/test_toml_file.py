@@ -209,3 +209,13 @@ def test_pipe_in_the_place_of_a_file_is_not_waited_for(config):
     os.mkfifo(toml_file.folder() / "night.toml", 0o600)
     with pytest.raises(WrongField, match=r"night\.toml must be a file"):
         toml_file.read("night")
+
+
+def test_folder_of_its_name_is_told():
+    """It is neither written over nor deleted."""
+    path = toml_file.path_of("night")
+    path.mkdir(parents=True)
+    for call in (lambda: toml_file.delete("night"), lambda: toml_file.write("night", Template(based_on="text"))):
+        with pytest.raises(WrongField, match=r"night.toml must be a file, and is a folder: move the folder .* away"):
+            call()
+    assert path.is_dir()

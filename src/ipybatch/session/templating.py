@@ -29,6 +29,9 @@ from ipybatch.templates.values import FUNCTIONS, load_code, sayable
 
 Made = TypeVar("Made")
 
+_UNKNOWN = re.compile(
+    r"\(\) got (?:an unexpected keyword|multiple values for) argument '(?P<argument>\w+)'(?P<hint>.*)"
+)
 APART = ("start_at", "notify")  # arguments that stand beside the others in a template: a submission has them too
 
 
@@ -198,10 +201,11 @@ def _own_session(plain: type[Any], name: str, arguments: dict[str, Any]) -> Any:
 
 @contextmanager
 def _telling(name: str, template: Template, changes: Mapping[str, Any]) -> Iterator[None]:
-    """Say in which template an argument is wrong, where it comes from one.
+    """Say in which template an argument is wrong, where it comes from one, and which one no session of it takes.
 
     Raises:
         WrongField: It does.
+        InputError: There is no such argument.
     """
     try:
         yield
@@ -209,6 +213,11 @@ def _telling(name: str, template: Template, changes: Mapping[str, Any]) -> Itera
         told = {"value": error.value, "allowed": error.allowed, "next_step": error.next_step}
         raise WrongField(error.field, f"template {name!r}: {error}", **told) from None
     except (InputError, TypeError) as error:
+        if isinstance(error, TypeError) and (unknown := _UNKNOWN.search(str(error))) and unknown["argument"] in changes:
+            base = template.based_on
+            whose = "" if base in ("", OWN_CODE, name) else f", which is based on {base!r},"
+            msg = f"template {name!r}{whose} takes no argument {unknown['argument']}{unknown['hint']}"
+            raise InputError(msg) from None
         own = template.params | {key: value for key in APART if (value := getattr(template, key)) is not None}
         field = next((word for word in re.findall(r"\w+", str(error))[:8] if word in own), "")
         if not field or field in changes:

@@ -69,16 +69,24 @@ def _bar(session: SessionView) -> tuple[Any, Any]:
             bar.update()
         elif isinstance(event, events.Counted):
             bar.update(event.counts.ended - bar.n)
-        elif isinstance(event, events.StateChanged | events.BreakerMoved | events.Exhausted):
-            bar.total = session.snapshot.counts.total
-            bar.set_postfix_str(_words(session), refresh=True)
+        elif isinstance(event, events.StateChanged | events.BreakerMoved | events.Exhausted | events.Adjourned):
+            show()
 
-    return session.on(listen), bar.close
+    def show() -> None:
+        bar.total = session.snapshot.counts.total
+        bar.set_postfix_str(_words(session), refresh=True)
+
+    stop = session.on(listen)
+    if session.snapshot.adjourned is not None:  # since before the bar
+        show()
+    return stop, bar.close
 
 
 def _words(session: SessionView) -> str:
     breaker = session.snapshot.breaker
     words: list[str] = [] if session.snapshot.state == "running" else [session.snapshot.state]
+    if session.snapshot.state == "running" and session.snapshot.adjourned is not None:
+        words.append(isolated(session.snapshot.adjourned.reason))
     if breaker.state != "closed":
         whose = f" of {isolated(breaker.limit_group)}" if breaker.limit_group else ""
         words.append(f"breaker{whose} {breaker.state.replace('_', '-')}")

@@ -131,8 +131,15 @@ def write(name: Any, template: Template) -> Path:
         if same := [other for other in names() if other != name and other.casefold() == name.casefold()]:
             msg = f"name must differ from {same[0]!r} by more than case, got {name!r}: some systems take them for one"
             raise WrongField("name", msg, value=name, next_step=f"write {same[0]!r}, or another name")
+        _refuse_folder(path)
         write_private(path, encode(name, template))
     return path
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        step = f"move the folder {path} away"
+        raise WrongField("file", f"{path.name} must be a file, and is a folder: {step}", next_step=step)
 
 
 def delete(name: Any) -> None:
@@ -140,11 +147,12 @@ def delete(name: Any) -> None:
 
     Raises:
         NoSuchTemplate: There is none of this name.
-        WrongField: It ships with ipybatch.
+        WrongField: It ships with ipybatch, or is no file.
         OSError: It cannot be deleted.
     """
     path = path_of(name)
     with writing():
+        _refuse_folder(path)
         try:
             path.unlink()
         except FileNotFoundError:

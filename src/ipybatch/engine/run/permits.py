@@ -27,6 +27,8 @@ from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.resources import Resource
 from ipybatch.errors import Permanent, Withheld
 
+CLOSED_S = 60.0  # of a wait by the clock on the wall, before it is looked at again: clocks are set, machines sleep
+
 
 class Asking(msgspec.Struct, frozen=True):
     """A request that waits for its permit.
@@ -82,15 +84,23 @@ class Permits(msgspec.Struct):
         return spec.backend.run(work.call, arguments)
 
     async def _run_limited(self, ticket: Ticket, arguments: tuple[Any, ...]) -> Any:
-        async with AsyncExitStack() as stack:
+        while True:
+            async with AsyncExitStack() as stack:
+                ticket.count(self.clock.now_s(), waits=+1)
+                try:
+                    for limiter in self.spec.limits.also:
+                        await stack.enter_async_context(limiter)
+                    await self._ask_shared()
+                finally:
+                    ticket.count(self.clock.now_s(), waits=-1)
+                if self.opening.wait_s(self.clock.now_s()) <= 0.0:
+                    return await self.spec.backend.run(self.spec.work.call, arguments)
+            # What they let through is too late: they are asked again when something may start.
             ticket.count(self.clock.now_s(), waits=+1)
             try:
-                for limiter in self.spec.limits.also:
-                    await stack.enter_async_context(limiter)
-                await self._ask_shared()
+                await self._until_open()
             finally:
                 ticket.count(self.clock.now_s(), waits=-1)
-            return await self.spec.backend.run(self.spec.work.call, arguments)
 
     def serve(self, now_s: float) -> float:
         """Hand out what fits now, in turn; return seconds until the next one may fit, 0.0 when nobody waits."""
@@ -171,6 +181,9 @@ class Permits(msgspec.Struct):
             self.resource.changed()
             permit = await granted
             await self._ask_shared()
+            while self.opening.wait_s(self.clock.now_s()) > 0.0:  # they took their time
+                await self._until_open()
+                await self._ask_shared()
         except BaseException as error:
             ticket.gave_up = ticket.gave_up or isinstance(error, asyncio.CancelledError)
             if granted.done() and not granted.cancelled() and granted.exception() is None:
@@ -201,6 +214,10 @@ class Permits(msgspec.Struct):
     async def _ask_shared(self) -> None:
         if self.spec.limits.asked is not None:
             await self.spec.limits.asked.try_acquire_async(self.spec.resource, 1)
+
+    async def _until_open(self) -> None:
+        while (closed_s := self.opening.wait_s(self.clock.now_s())) > 0.0:  # noqa: ASYNC110  # a time, and no event
+            await asyncio.sleep(min(closed_s, CLOSED_S))
 
 
 class _EngineSide(msgspec.Struct):

@@ -37,7 +37,7 @@ from ipybatch.engine.rules.classify import Kind, culprit
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 from ipybatch.engine.run.feedback import Feedback, why_gave_up, why_opened
 from ipybatch.engine.run.judgement import Judgement, judge
-from ipybatch.engine.run.permits import Permits
+from ipybatch.engine.run.permits import CLOSED_S, Permits
 from ipybatch.engine.run.slots import CANCELS, TICKET, Pool, Slot, WorkerQueue, refuse_stopped
 from ipybatch.engine.run.watchdog import STALLED_S
 from ipybatch.engine.store.commit_queue import CommitQueue
@@ -50,7 +50,6 @@ from ipybatch.errors import JournalError
 FOREIGN_CANCEL = "something cancelled all tasks of the event loop: sessions go on, what was tried then is tried again"
 ALL_STUCK = "work that ignores its timeout holds every slot: nothing starts until it ends by itself, or you cancel"
 SWEPT_PER_S = 50_000  # slots at most, while the session ends
-CLOSED_S = 60.0  # of a wait by the clock on the wall, before it is looked at again: clocks are set, machines sleep
 UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most, and for how long
 Emit = Callable[[events.Event], None]
 
