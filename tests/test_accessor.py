@@ -150,3 +150,13 @@ def test_an_index_that_says_something_twice_is_told_with_what_to_do():
         frame.ipybatch.run(lambda row: 5, name="twice")
     told = frame.reset_index(drop=True).ipybatch.run(lambda row: 5, name="twice")
     assert told["result"].tolist() == [5, 5]
+
+
+def test_a_lazy_frame_says_that_it_is_to_be_collected(journal):
+    """It holds no rows yet, and what it would take to have them is not ours to decide."""
+    lazy = pl.LazyFrame({"id": [1, 2]})
+    for call in (lazy.ipybatch.run, lazy.ipybatch.session):
+        with pytest.raises(InputError, match=r"lazy\.collect\(\)\.ipybatch\.run\(work\)"):
+            call(len)
+    with pytest.raises(InputError, match=r"got LazyFrame, which holds no rows yet: collect\(\) it"):
+        BatchSession("lazy", len, lazy, journal=journal)

@@ -116,6 +116,24 @@ class SeriesAccessor:
         return results
 
 
+class LazyFrameAccessor:
+    """Say what is to be done with a LazyFrame of polars, which holds no rows yet."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    def session(self, *_: Any, **__: Any) -> Any:
+        """Refuse, as `run` does.
+
+        Raises:
+            InputError: Always: a LazyFrame is to be collected first.
+        """
+        msg = "a LazyFrame holds no rows yet: collect() it first, as in lazy.collect().ipybatch.run(work)"
+        raise InputError(msg)
+
+    run = session
+
+
 def _make(work: Callable[..., Any], items: Any, name: str | None, arguments: dict[str, Any]) -> Any:
     """Return a session that is not started.
 
@@ -184,3 +202,4 @@ def _register_pandas(api: Any) -> None:
 
 def _register_polars(api: Any) -> None:
     api.register_dataframe_namespace(NAME)(FrameAccessor)
+    api.register_lazyframe_namespace(NAME)(LazyFrameAccessor)

@@ -63,6 +63,9 @@ def read_items(items: Any) -> ItemList | Iterable[Any]:
         return ItemList(list(items))
     if hasattr(items, "tolist") and isinstance(values := items.tolist(), list):  # an array of no dimension is none
         return ItemList([plain(value) for value in values])
+    if hasattr(items, "collect") and not isinstance(items, Iterable):  # polars.LazyFrame, a query of Spark
+        msg = f"items must be a list or a generator, got {type(items).__name__}, which holds no rows yet: collect() it"
+        raise InputError(msg)
     if not isinstance(items, Iterable) or hasattr(items, "tolist"):
         msg = f"items must be a list or a generator, got {short(items)}"
         raise InputError(msg)
