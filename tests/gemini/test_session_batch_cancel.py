@@ -36,6 +36,7 @@ def held(monkeypatch):
         monkeypatch.setattr(where, name, held)
         return at
 
+    hold.go_on = go_on
     yield hold
     go_on.set()
 
@@ -83,6 +84,38 @@ def test_a_job_whose_creation_is_not_answered_is_not_waited_for(journal, monkeyp
         assert service.states() == ([] if when == "before" else ["RUNNING"])
 
 
+def test_a_service_that_is_slow_to_answer_is_not_waited_for(journal, monkeypatch, held):
+    """It hears of it all the same."""
+    monkeypatch.setattr(gatherer, "CANCEL_S", 60.0)
+    with gemini(batch_delay_s=None, cancel_s=0.0) as service:
+        session = night(service, journal, 3, poll_s=0.05)
+        session.start()
+        waited(lambda: any(group.extra["Remote"] for group in session.snapshot.groups.values()))
+        reached = held(BatchEndpoints, "cancel")
+        session.cancel()
+        waited(lambda: session.state == "cancelled")  # the service answers nobody meanwhile
+        assert reached.wait(20)
+        held.go_on.set()
+        waited(lambda: service.states() == ["CANCELLED"])
+
+
+def test_a_job_that_is_created_after_the_end_is_cancelled_before_the_next_start(journal, monkeypatch, held):
+    monkeypatch.setattr(gatherer, "CANCEL_S", 60.0)
+    with gemini(batch_delay_s=None, cancel_s=0.0) as service:
+        session = night(service, journal, 3, poll_s=0.05)
+        reached = held(BatchEndpoints, "create")
+        session.start()
+        assert reached.wait(20)
+        session.cancel()
+        waited(lambda: session.state == "cancelled")  # the service answers nobody meanwhile
+        session.start()
+        held.go_on.set()
+        waited(lambda: service.states() == ["CANCELLED", "RUNNING"])
+        session.cancel()
+        waited(lambda: service.states() == ["CANCELLED"] * 2)
+        assert session.counts.cancelled == 3
+
+
 def test_the_jobs_hear_of_it_before_all_prompts_do(journal, monkeypatch):
     """Their prompts are recorded one by one, and what runs costs money."""
     told = []
@@ -90,7 +123,7 @@ def test_the_jobs_hear_of_it_before_all_prompts_do(journal, monkeypatch):
 
     async def ask_and_tell(self, jobs):
         told.append(len(self._items.by_key))
-        await ask(self, jobs)
+        return await ask(self, jobs)
 
     monkeypatch.setattr(gatherer.Gatherer, "_ask_to_cancel", ask_and_tell)
     with gemini(batch_delay_s=None, cancel_s=0.0) as service:

@@ -17,6 +17,7 @@ from ipybatch.engine.data.spec import Backend
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import InputError
+from ipybatch.gemini.batch.farewell import Farewell
 from ipybatch.gemini.batch.gatherer import Gatherer
 from ipybatch.gemini.batch.jobs import JobGroups, JobStore
 from ipybatch.gemini.batch.pending import BatchPolicy
@@ -191,10 +192,15 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             state: Function that returns the session's state: a paused session submits no job, a cancelled one
                 cancels its jobs.
         """
-        client = self.connection.open()
-        stack.push_async_callback(self.connection.close, client)
+        client, connection, farewell = (
+            self.connection.open(),
+            AsyncExitStack(),
+            Farewell((self.journal.path, self.name)),
+        )
+        stack.push_async_callback(farewell.close, connection)
+        connection.push_async_callback(self.connection.close, client)
         api = Api(client, self.clock, timeout_s=self.connection.timeout_s, backend=self.connection.backend)
-        stack.push_async_callback(api.close)
+        connection.push_async_callback(api.close)
         with self.journal.reader() as database:
             run = run_store.find(database, self.name)
         assert run is not None
@@ -224,7 +230,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         return Lanes(
             lane=self.lane,
             caller=caller,
-            batch=self._batch(caller, state, run.created_s) if self.has_batch or self.has_open_jobs else None,
+            batch=self._batch(caller, state, run.created_s, farewell) if self.has_batch or self.has_open_jobs else None,
             has_batch=self.has_batch,
             flex_tries=self.flex_tries,
             flex_fallback=self.flex_fallback,
@@ -233,7 +239,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             fallback=self.fallback,
         )
 
-    def _batch(self, caller: Caller, state: Callable[[], State], since_s: float) -> BatchCaller:
+    def _batch(self, caller: Caller, state: Callable[[], State], since_s: float, farewell: Farewell) -> BatchCaller:
         funds = BatchFunds(caller, usage.uncollected_usd(self.journal, self.name, since_s))
         gatherer = Gatherer(
             self.name,
@@ -247,6 +253,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             state,
             since_s,
             funds,
+            farewell,
         )
         return BatchCaller(caller, gatherer, funds)
 

@@ -11,8 +11,8 @@ import pytest
 from ipybatch.errors import Fenced, InputError, RateLimited, Refused, Transient
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.spool import spooled
-from ipybatch.gemini.batch.submission import FileLost, polls
-from ipybatch.gemini.service.api import NotReady, NotSent, StoreFull
+from ipybatch.gemini.batch.submission import FileLost, polls, reported
+from ipybatch.gemini.service.api import Api, NotReady, NotSent, StoreFull
 from ipybatch.simulators.gemini.batches import BatchEndpoints
 from ipybatch.simulators.gemini.files import File
 from ipybatch.simulators.gemini.quotas import as_trouble, not_found
@@ -154,6 +154,24 @@ def test_a_429_to_a_job_that_was_taken_is_found_out(session):
     with gemini(create_faults=["429_after"]) as service:
         assert session(service).submit().state in LIVE
         assert service.jobs == 1
+
+
+def test_a_job_that_another_process_has_found_meanwhile_is_left_to_it(session, monkeypatch):
+    create = Api.create
+
+    async def found_elsewhere(self, *arguments):
+        accepted = await create(self, *arguments)
+        other = session(service)
+        (job,) = other.store.of_session("night")
+        await other.store.put(reported(job, accepted))
+        return accepted
+
+    monkeypatch.setattr(Api, "create", found_elsewhere)
+    with gemini() as service:
+        at = session(service)
+        with pytest.raises(Fenced, match="taken over"):
+            at.submit()
+        assert [job.state for job in at.store.of_session("night")] == ["pending"]
 
 
 @pytest.fixture

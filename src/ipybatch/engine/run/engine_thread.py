@@ -228,6 +228,11 @@ class KernelLoop(EngineThread):
         raise InputError(msg)
 
 
+def outlives_sessions() -> bool:
+    """Say whether the running loop goes on after the session that this is called for; a loop of the user's may not."""
+    return SUPERVISED.get() is not None
+
+
 def refuse_to_wait_for(supervised: Supervised | None) -> None:
     """Refuse to wait for what the caller is a part of, such as work that waits for its own session.
 

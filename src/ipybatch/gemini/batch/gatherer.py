@@ -32,6 +32,7 @@ from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 from ipybatch.gemini.batch.collector import Collector
+from ipybatch.gemini.batch.farewell import Farewell
 from ipybatch.gemini.batch.jobs import Job, JobGroups, JobStore
 from ipybatch.gemini.batch.pending import (
     BatchModels,
@@ -74,6 +75,7 @@ class Gatherer:
             jobs.
         since_s: Start of the session's run, Unix time: jobs that ended before belong to another run.
         funds: What pays for the jobs; None: nothing is paid.
+        farewell: What is left to tell the service once a cancelled session has ended.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators, each of another type
@@ -89,7 +91,9 @@ class Gatherer:
         state: Callable[[], State],
         since_s: float = 0.0,
         funds: Funds | None = None,
+        farewell: Farewell | None = None,
     ) -> None:
+        self._farewell = farewell or Farewell()
         self._session, self._request_config, self._policy = session, request_config, policy
         self._models = BatchModels(models, clock)
         self._api, self._store, self._groups, self._clock = api, store, groups, clock
@@ -106,7 +110,8 @@ class Gatherer:
         self._wanted: set[int] = set()  # kept jobs with pending items
         self._tasks: set[asyncio.Task[None]] = set()
         self._cut_short: set[asyncio.Future[Job]] = set()  # submissions whose task was cancelled
-        self._cancelled: asyncio.Task[None] | None = None
+        self._cancelled: asyncio.Task[asyncio.Future[Any]] | None = None
+        self._is_over = False
         self._number = 0
         self._hurried = asyncio.Event()
         self._collector = Collector(
@@ -115,6 +120,7 @@ class Gatherer:
 
     async def __aenter__(self) -> Gatherer:
         """Pick up jobs that an earlier process left running or did not record."""
+        await self._farewell.wait_for_last()
         for job in self._store.of_session(self._session):
             self._number = max(self._number, job.number)
             if job.state == "intent":
@@ -143,7 +149,8 @@ class Gatherer:
         if self._gathering is not None:
             self._gathering.cancel()
         if self._state() == "cancelled":
-            await self._cancel_all()
+            asking = await self._cancel_all()
+            await self._farewell.begin(self._tell_the_rest(asking))
         else:
             await self._collector.finish()
         for task in tuple(self._tasks):
@@ -154,9 +161,9 @@ class Gatherer:
             for job in self._store.find("WHERE session = ? AND state = 'intent'", (self._session,)):
                 self._collector.later(self._submission.discard(job))
         await self._collector.close(at_once=self._state() == "cancelled")
-        for creating in self._cut_short:
-            creating.cancel()
-        await asyncio.gather(*self._cut_short, return_exceptions=True)
+        self._is_over = True
+        if self._cancelled is None:
+            await self._cut_off()
 
     @property
     def has_open_jobs(self) -> bool:
@@ -225,23 +232,34 @@ class Gatherer:
             del self._items.by_key[item.key]
         self._collector.taken(item.key)
 
-    def _cancel_all(self) -> asyncio.Task[None]:
-        """Stop what is under way, and cancel the jobs, once."""
+    def _cancel_all(self) -> asyncio.Task[asyncio.Future[Any]]:
+        """Cancel the jobs, and stop what is under way, once; the result is done when the service has answered."""
         if self._cancelled is None:
+            self._farewell.announce()
             self._cancelled = asyncio.get_running_loop().create_task(self._stop())
         return self._cancelled
 
-    async def _stop(self) -> None:
-        jobs = list(self._jobs.values())
-        asking = asyncio.ensure_future(self._ask_to_cancel(jobs))
+    async def _stop(self) -> asyncio.Future[Any]:
+        asking = asyncio.ensure_future(self._ask_to_cancel(list(self._jobs.values())))
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._cut_short:  # their jobs may be created in a moment
+        return await asking
+
+    async def _tell_the_rest(self, asking: asyncio.Future[Any]) -> None:
+        """Wait for the service's answers, and cancel the jobs that it is just creating."""
+        if self._cut_short:
             done, _late = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
             found = [one.result() for one in done if not one.cancelled() and one.exception() is None]
-            await self._ask_to_cancel(found)
+            await (await self._ask_to_cancel(found))
+            await self._cut_off()
         await asking
+
+    async def _cut_off(self) -> None:
+        """Wait no more for jobs that are being created: they are in doubt, and looked for at the next start."""
+        for creating in self._cut_short:
+            creating.cancel()
+        await asyncio.gather(*self._cut_short, return_exceptions=True)
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
         """Handle outcomes that are on disk: end the jobs whose results are all recorded."""
@@ -259,7 +277,7 @@ class Gatherer:
         self._items.fail(self._gathered)
         self._gathered = []
         self._hurried.set()
-        await self._ask_to_cancel(self._jobs.values())
+        await (await self._ask_to_cancel(self._jobs.values()))
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=within_s)
         self._items.fail(self._items.by_key.values())
@@ -427,7 +445,7 @@ class Gatherer:
             if is_picked_up:
                 await self._look(job)
             if self._hurried.is_set():  # `give_up` was called during the submission
-                await self._ask_to_cancel([self._jobs[job.number]])
+                await (await self._ask_to_cancel([self._jobs[job.number]]))
             job = await self._look_until_ended(job.number)
         except ItemError as error:
             self._items.turn_away(self._items.of(job), error)
@@ -486,21 +504,28 @@ class Gatherer:
         if number not in self._jobs:
             self._wanted.add(number)
 
-    async def _ask_to_cancel(self, jobs: Iterable[Job]) -> None:
-        """Request the cancellation of jobs, after recording it in the journal."""
+    async def _ask_to_cancel(self, jobs: Iterable[Job]) -> asyncio.Future[Any]:
+        """Record that jobs are cancelled, then request it; return what is done when the service has answered."""
 
-        async def ask(job: Job) -> None:
+        async def mark(job: Job) -> Job | None:
             self._collector.cancelling.add(job.number)
-            with suppress(BatchError):
+            try:
                 asked = await self._store.put(job.as_cancelled_here())
-                if job.number in self._jobs:
-                    self._jobs[job.number] = asked
+            except BatchError:
+                return None
+            if job.number in self._jobs:
+                self._jobs[job.number] = asked
+            if not self._is_over:
                 self._groups.show(asked)
-                await self._api.cancel(job.remote)
+            return asked
+
+        async def request(marked: list[Job | None]) -> None:
+            requests = [self._api.cancel(job.remote) for job in marked if job is not None]
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), CANCEL_S)
 
         running = [job for job in jobs if job.remote and not job.ended]
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*map(ask, running)), CANCEL_S)
+        return asyncio.ensure_future(request(await asyncio.gather(*map(mark, running))))
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -248,13 +248,16 @@ class JobStore:
         """
         return await self._change(job, state="intent", reason=reason, only="unknown")
 
-    async def put(self, job: Job) -> Job:
+    async def put(self, job: Job, *, only: JobState | None = None) -> Job:
         """Record the present state of a job.
 
+        Args:
+            only: The state that it must be in on record.
+
         Raises:
-            Fenced: The job is no longer in the journal.
+            Fenced: The job is no longer in the journal, or not in that state.
         """
-        return await self._change(job)
+        return await self._change(job, only=only)
 
     async def withdraw(self, job: Job) -> None:
         """Delete an intent of which nothing was sent, or a job that the user gave up."""

@@ -173,7 +173,7 @@ class Submission:
             raise
         except Transient:
             return await self.adopt(job)
-        return await self._store.put(reported(job, accepted))
+        return await self._store.put(reported(job, accepted), only="unknown")
 
     async def tidy(self, job: Job) -> Job:
         """Delete the file of a job that has ended, if the service lets us; what is left can be tried again later."""
