@@ -450,6 +450,7 @@ class Generation(Workload[GeminiSession]):
         if (backend := spec.connection.backend) is not None:
             await backend.open(spec.at_once)
             self._stack.push_async_callback(backend.close)
+        await spec.settle()
         lanes = spec.open(self._stack, session.tell, lambda: session.ending)
         self._lanes = await self._stack.enter_async_context(lanes)
         if self._has_groups and lanes.gatherer is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.clock import Clock, in_thread
 from ipybatch.engine.data.events import Event, State
 from ipybatch.engine.data.policy import check, keep
 from ipybatch.engine.data.spec import Backend
@@ -183,8 +183,16 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         if least is not None:
             money.budget.check(least)
 
+    async def settle(self) -> None:
+        """Settle the calls that an earlier process left without an answer: in a thread, as another may be writing.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        await in_thread(self.clock, usage.settle_interrupted, self.journal, self.name)
+
     def open(self, stack: AsyncExitStack, tell: Callable[[Event], None], state: Callable[[], State]) -> Lanes:
-        """Return the lanes.
+        """Return the lanes; to be called after `settle`.
 
         Args:
             stack: Closes the client in the end.
@@ -204,7 +212,6 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         with self.journal.reader() as database:
             run = run_store.find(database, self.name)
         assert run is not None
-        usage.settle_interrupted(self.journal, self.name)
         budget = Budget(self.budget_usd)
         spent_usd = usage.spent_usd(self.journal, self.name, run.created_s)
         budget.spend(spent_usd, spent_usd - usage.confirmed_usd(self.journal, self.name, run.created_s))

@@ -4,7 +4,17 @@ import asyncio
 import gc
 from types import SimpleNamespace
 
+import pytest
+
 from ipybatch.engine.run.slots import AT_ONCE, MANY, Pool
+
+
+@pytest.fixture
+def thawed():
+    """Let nothing be frozen, as in a user's process."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 async def busy(count):
@@ -55,3 +65,29 @@ def test_python_collects_no_garbage_while_many_are_cancelled():
 
     assert asyncio.run(story(MANY)) == (True, True)
     assert asyncio.run(story(MANY + 1)) == (False, True)
+
+
+def test_attempts_that_wait_count_as_old_ones_while_they_come(thawed):
+    """Python would look at all of them again and again, which holds the loop."""
+
+    async def story():
+        pool = await busy(AT_ONCE)
+        known = {id(old) for old in gc.get_objects(generation=2)}
+        are_old = [id(slot) in known for slot in pool.slots]
+        pool.cancel()
+        await ended(pool)
+        return are_old
+
+    assert all(asyncio.run(story()))
+
+
+def test_what_a_user_has_frozen_stays_so(thawed):
+    async def story():
+        pool = await busy(AT_ONCE)
+        frozen = gc.get_freeze_count()
+        pool.cancel()
+        await ended(pool)
+        return frozen
+
+    gc.freeze()
+    assert asyncio.run(story()) > 0

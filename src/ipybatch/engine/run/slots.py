@@ -134,6 +134,16 @@ def _wake(parked: asyncio.Future[None]) -> bool:
     return False
 
 
+def _let_age() -> None:
+    """Count all objects as old ones: thousands of attempts that wait live long.
+
+    Else Python looks at all that lives again and again while they come, a quarter of a second each time.
+    """
+    if gc.isenabled() and not gc.get_freeze_count():
+        gc.freeze()
+        gc.unfreeze()
+
+
 class Pool:
     """The workers of a run, made as they are needed, up to the places there are.
 
@@ -156,6 +166,8 @@ class Pool:
         slot = Slot()
         self.slots.append(slot)
         self.workers += 1
+        if self.workers % AT_ONCE == 0:
+            _let_age()
         slot.worker = self._loop.create_task(self._work(slot))
         slot.worker.add_done_callback(self._on_end)
 
