@@ -219,7 +219,7 @@ def test_a_cancel_ends_the_jobs_and_a_resume_sends_what_has_no_result(journal):
         session.cancel()
         waited(lambda: session.state == "cancelled")
         assert session.counts.cancelled == 5
-        assert service.states() == ["CANCELLED", "CANCELLED", "SUCCEEDED"]
+        waited(lambda: service.states() == ["CANCELLED", "CANCELLED", "SUCCEEDED"])
         session.resume()
         assert session.run().state == "completed"
         check_matched(session, 8)

@@ -133,4 +133,4 @@ def test_the_jobs_hear_of_it_before_all_prompts_do(journal, monkeypatch):
         session.cancel()
         waited(lambda: session.state == "cancelled")
         assert told[0] >= 500
-        assert service.states() == ["CANCELLED"] * 2
+        waited(lambda: service.states() == ["CANCELLED"] * 2)
