@@ -29,6 +29,8 @@ export function words(error: unknown): string {
 const KEPT = 40;
 /** A connection that dies without a word (a laptop that slept, another network) would be waited for without end. */
 const PATIENCE_MS = 30_000;
+/** What changes something is checked first, which may take a while. */
+const CHANGE_PATIENCE_MS = 120_000;
 
 export class Api {
   private readonly kept = new Map<string, { etag: string; value: unknown }>();
@@ -37,16 +39,19 @@ export class Api {
 
   /** Get a path; what has not changed is not sent again, and is the same object. `about` names what the ETag is of. */
   async get<T>(path: string, about = path): Promise<T> {
-    const abort = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        abort.abort();
-        reject(new Gone());
-      }, PATIENCE_MS);
-    });
-    // The body may stay away as well as the answer.
-    return Promise.race([this.read<T>(path, about, abort.signal), late]).finally(() => clearTimeout(timer));
+    return within(PATIENCE_MS, (signal) => this.read<T>(path, about, signal));
+  }
+
+  /** Get all entries of a list, page after page. */
+  async all<T>(path: string): Promise<T[]> {
+    const found: T[] = [];
+    let cursor: string | null = "";
+    while (cursor !== null) {
+      const page: { items: T[]; next: string | null } = await this.get(`${path}${cursor && `${path.includes("?") ? "&" : "?"}cursor=${encodeURIComponent(cursor)}`}`);
+      found.push(...page.items);
+      cursor = page.next ?? null;
+    }
+    return found;
   }
 
   /** Get a path, and the ETag that a change of just that names. */
@@ -68,8 +73,7 @@ export class Api {
   }
 
   async post<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
-    const init = { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } };
-    return (await (await this.answer(path, init)).json()) as T;
+    return this.write("POST", path, body, headers);
   }
 
   /** Send a file as the body. */
@@ -79,12 +83,16 @@ export class Api {
   }
 
   async put<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
-    const init = { method: "PUT", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } };
-    return (await (await this.answer(path, init)).json()) as T;
+    return this.write("PUT", path, body, headers);
   }
 
   async delete(path: string, headers: Record<string, string> = {}): Promise<void> {
-    await this.answer(path, { method: "DELETE", headers });
+    await within(CHANGE_PATIENCE_MS, (signal) => this.answer(path, { method: "DELETE", headers, signal }));
+  }
+
+  private async write<T>(method: "POST" | "PUT", path: string, body: unknown, headers: Record<string, string>): Promise<T> {
+    const init = { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } };
+    return within(CHANGE_PATIENCE_MS, async (signal) => (await (await this.answer(path, { ...init, signal })).json()) as T);
   }
 
   private async answer(path: string, init: RequestInit): Promise<Response> {
@@ -97,6 +105,19 @@ export class Api {
     if (response.ok || response.status === 304) return response;
     throw new Refused(response.status, await response.json().catch(() => ({})));
   }
+}
+
+/** Give up what neither comes nor fails; the body may stay away as well as the answer. */
+async function within<T>(patience_ms: number, what: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const abort = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      abort.abort();
+      reject(new Gone());
+    }, patience_ms);
+  });
+  return Promise.race([what(abort.signal), late]).finally(() => clearTimeout(timer));
 }
 
 /** A query: what is empty is left out. */

@@ -67,6 +67,11 @@ export function linesOf(text: string): string[] {
   return text.split("\n").map((line) => line.trim()).filter(Boolean);
 }
 
+/** Whether a picture may go with the prompts of a shipped template. */
+export function takesPicture(template: string): boolean {
+  return kindOf(template) === "prompts" && !template.startsWith("text");
+}
+
 /** Whether there is enough to ask what it would take. */
 export function isAskable({ template, base, own, lines, upload }: Draft): boolean {
   const kind = kindOf(base || template);
@@ -84,7 +89,8 @@ export function requestOf(draft: Draft): SubmissionRequest {
   const lines = linesOf(draft.lines);
   if (kind === "ids") return { ...request, ...(lines.length ? { requests: lines.map(idOf) } : {}), params: more };
   const params = { lane: draft.lane, ...(draft.model.trim() ? { model: draft.model.trim() } : {}), ...more };
-  return { ...request, requests: lines.map((line) => promptOf(line, draft.image)), params };
+  const image = takesPicture(request.template) ? draft.image : "";
+  return { ...request, requests: lines.map((line) => promptOf(line, image)), params };
 }
 
 function readMore(text: string): Record<string, unknown> {

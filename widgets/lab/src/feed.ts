@@ -2,7 +2,7 @@
 //
 //   Jupyter's events (one WebSocket, open anyway) --Change with a cursor--> fold; after a gap: GET
 //   silence for `poll_s` --> GET, with an ETag              hidden, or nobody answers --> wait
-import type { Change, Root, SchedulePage, SessionItem, SessionPage, SubmissionPage, TemplateList } from "../../src/wire";
+import type { Change, Root, Schedule, SessionItem, SessionPage, Submission, TemplateList } from "../../src/wire";
 import { Api, Gone, query, Refused, words } from "./api";
 import type { Sessions } from "./sessions";
 
@@ -109,24 +109,24 @@ export class Feed {
 
   /** See what waits; a journal of submissions that cannot be read is told by the list of sessions. */
   private async queue(): Promise<void> {
-    const listed = await this.listed<SubmissionPage>(`/submissions${query({ waiting: 1, limit: 100 })}`);
-    if (listed) this.sessions.queue = listed.items;
+    const listed = await this.listed(this.api.all<Submission>(`/submissions${query({ waiting: 1, limit: 100 })}`));
+    if (listed) this.sessions.queue = listed;
   }
 
   /** See what is submitted again and again. */
   private async schedules(): Promise<void> {
-    const listed = await this.listed<SchedulePage>(`/schedules${query({ limit: 100 })}`);
-    if (listed) this.sessions.schedules = listed.items;
+    const listed = await this.listed(this.api.all<Schedule>(`/schedules${query({ limit: 100 })}`));
+    if (listed) this.sessions.schedules = listed;
   }
 
   /** See which templates are the user's own. */
   private async templates(): Promise<void> {
-    const listed = await this.listed<TemplateList>("/templates");
+    const listed = await this.listed(this.api.get<TemplateList>("/templates"));
     if (listed) this.sessions.templates = listed.items.filter(({ kind }) => kind === "own");
   }
 
-  private async listed<T>(path: string): Promise<T | null> {
-    return this.api.get<T>(path).catch((error: unknown) => {
+  private async listed<T>(asked: Promise<T>): Promise<T | null> {
+    return asked.catch((error: unknown) => {
       if (error instanceof Gone) throw error;
       return null;
     });

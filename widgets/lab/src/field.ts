@@ -4,23 +4,23 @@ import { attribute, h, hidden, ownId, text } from "../../src/dom";
 type Control = HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement;
 
 export class Field<C extends Control> {
-  private readonly hint = h("small", "hint");
+  private readonly said = h("small", "hint");
   private readonly name: HTMLLabelElement;
   readonly node: HTMLElement;
 
-  constructor(readonly control: C, label: string, hint = "") {
+  constructor(readonly control: C, label: string, readonly hint = "") {
     control.id = ownId("field");
-    this.hint.id = ownId("hint");
-    control.setAttribute("aria-describedby", this.hint.id);
+    this.said.id = ownId("hint");
+    control.setAttribute("aria-describedby", this.said.id);
     this.name = h("label", "", label);
     this.name.htmlFor = control.id;
-    this.node = h("div", "ask", this.name, control, this.hint);
+    this.node = h("div", "ask", this.name, control, this.said);
     this.say(hint);
   }
 
   say(hint: string, isWrong = false): void {
-    text(this.hint, hint);
-    attribute(this.hint, "data-wrong", isWrong ? "" : null);
+    text(this.said, hint);
+    attribute(this.said, "data-wrong", isWrong ? "" : null);
     attribute(this.control, "aria-invalid", isWrong ? "true" : null);
   }
 

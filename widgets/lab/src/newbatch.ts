@@ -4,9 +4,9 @@
 import { attribute, h, hidden, text } from "../../src/dom";
 import { count, figure } from "../../src/format";
 import { icon } from "../../src/icons";
-import type { Quote, Root, Schedule, Submission, SubmissionRequest, Template, Upload, UrgencyWord } from "../../src/wire";
+import type { Quote, Root, Schedule, ScheduleRequest, Submission, SubmissionRequest, Template, TemplateItem, Upload, UrgencyWord } from "../../src/wire";
 import { Api, words } from "./api";
-import { EMPTY, isAskable, isShipped, kindOf, linesOf, requestOf, titleOf, type Draft } from "./draft";
+import { EMPTY, isAskable, isShipped, kindOf, linesOf, requestOf, takesPicture, titleOf, type Draft } from "./draft";
 import { choice, entry, Field, option } from "./field";
 import { Follow, type Finish } from "./follow";
 import { Occasion } from "./occasion";
@@ -61,7 +61,13 @@ export class NewBatch {
   private draft: Draft = { ...EMPTY };
   private limits: Record<string, number> = {};
   private asked = 0;
-  private key = "";
+  /** What was sent, and under which key: whatever is pressed in between, the same is sent once. */
+  private sent = { body: "", key: "" };
+  /** Files that are read just now. */
+  private reading = 0;
+  /** When it was drawn, and the schedule that was made: `tomorrow` is told by that. */
+  private day = new Date().toDateString();
+  private scheduled = "";
   /** Whether what stands here can be sent: it was asked what it would take, and not sent since. */
   private isReady = false;
   private isSending = false;
@@ -125,13 +131,36 @@ export class NewBatch {
   /** Offer the user's own templates before those that are shipped. */
   private async offerOwn(): Promise<void> {
     const trouble = await this.shelf.list();
+    this.template.say(trouble, trouble !== "");
+    this.relist();
+  }
+
+  /** Take which templates the user has now; others may have made, changed or deleted some. */
+  heard(templates: TemplateItem[]): void {
+    if (this.template.control.length && this.shelf.heard(templates)) this.relist();
+  }
+
+  private relist(): void {
     const { control } = this.template;
     const { value } = control;
-    this.template.say(trouble, trouble !== "");
-    control.querySelector("optgroup")?.remove();
+    for (const old of control.querySelectorAll("optgroup, [data-gone]")) old.remove();
     const group = this.shelf.options();
     if (group) control.prepend(group);
     control.value = value;
+    if (control.value === value) return;
+    const gone = option(value, `${value} is not there any more`);
+    gone.setAttribute("data-gone", "");
+    control.prepend(gone);
+    control.value = value;
+  }
+
+  /** Time has passed: a day is another one. */
+  tick(): void {
+    const day = new Date().toDateString();
+    if (day === this.day) return;
+    this.day = day;
+    this.occasion.retell();
+    if (this.scheduled) this.quoted.done(this.scheduled, "It stands in the side bar.");
   }
 
   private async reshelved(name: string): Promise<void> {
@@ -144,6 +173,8 @@ export class NewBatch {
   private async choose(name: string): Promise<void> {
     const { control } = this.template;
     control.value = name;
+    for (const gone of control.querySelectorAll<HTMLOptionElement>("[data-gone]")) if (gone.value !== name) gone.remove();
+    this.template.say("");
     this.draft.own = null;
     this.arrange();
     try {
@@ -153,7 +184,7 @@ export class NewBatch {
       if (own || this.isShown) this.show(own);
       this.arrange();
     } catch (error) {
-      this.quoted.refuse(words(error));
+      if (control.value === name) this.template.say(`${name} cannot be read: ${words(error)}`, true);
     }
   }
 
@@ -207,15 +238,14 @@ export class NewBatch {
   private arrange(): void {
     const { draft } = this;
     draft.template = this.template.control.value;
-    draft.base = this.shelf.find(draft.template)?.based_on ?? "";
+    draft.base = draft.own?.based_on ?? this.shelf.find(draft.template)?.based_on ?? "";
     const template = draft.base || draft.template;
     const kind = kindOf(template);
-    const draws = kind === "prompts" && template !== "text";
     this.table.show(kind === "table");
     this.lines.show(kind !== "table");
     this.lines.rename(kind === "ids" ? "App ids" : "Prompts");
     this.from.show(kind !== "table");
-    this.image.show(draws && template !== "text-to-image");
+    this.image.show(takesPicture(template));
     this.lane.show(kind === "prompts");
     this.model.show(kind === "prompts");
     this.horizon.show(kind === "table");
@@ -237,10 +267,10 @@ export class NewBatch {
     draft.horizon = this.horizon.control.value;
     draft.by = this.by.control.value;
     draft.more = this.more.control.value;
-    this.key = ""; // another request: another key
     this.countLines();
     this.shelf.patch();
     this.isReady = false;
+    this.scheduled = "";
     this.settle();
     clearTimeout(this.typing);
     this.typing = setTimeout(() => void this.quote(), TYPED_MS);
@@ -257,22 +287,30 @@ export class NewBatch {
 
   /** It can be sent once: while it is on its way, and when it has arrived, only another can be. */
   private settle(): void {
-    this.submit.disabled = !this.isReady || this.isSending;
+    this.submit.disabled = !this.isReady || this.isSending || this.reading > 0;
     attribute(this.submit, "aria-busy", this.isSending ? "true" : null);
   }
 
-  /** What is submitted; throws a sentence where that is nothing. */
-  private request(): SubmissionRequest {
+  /** Something of what is submitted, as it stands now; throws a sentence where that is nothing.
+   *
+   * A template that says something else by now would submit what nobody sees here: it is not named then. */
+  private async stated<T>(of: (request: SubmissionRequest) => T): Promise<T> {
     const { template, own } = this.draft;
     const request = this.occasion.of(requestOf(this.draft));
-    return own ? requestBy(template, own, request, this.occasion.isRepeated) : request;
+    const whole = of(request);
+    if (!own) return whole;
+    const named = of(requestBy(template, own, request, this.occasion.isRepeated));
+    const isAsRead = await this.shelf.isAsRead();
+    if (this.draft.own === own) this.template.say(isAsRead ? "" : `${template} was changed or deleted elsewhere: what stands here is submitted without it.`, !isAsRead);
+    return isAsRead ? named : whole;
   }
 
   private async quote(): Promise<void> {
     const asked = (this.asked += 1);
     if (!isAskable(this.draft)) return this.quoted.wait("Nothing is reserved or sent before you submit.");
     try {
-      const request = this.request();
+      const request = await this.stated((one) => one);
+      if (asked !== this.asked) return;
       this.quoted.wait("Reckoning\u2026");
       const quote = await this.api.post<Quote>("/submissions?dry_run=1", request);
       if (asked !== this.asked) return;
@@ -290,7 +328,7 @@ export class NewBatch {
 
   /** See when a schedule of it would come, and what is wrong with that. */
   private async foretell(): Promise<void> {
-    const schedule = this.occasion.schedule(this.request());
+    const schedule = await this.stated((request) => this.occasion.schedule(request));
     this.occasion.told(await this.api.put<Schedule>(`${pathOf(this.draft.name.trim() || "preview")}?dry_run=1`, schedule));
   }
 
@@ -312,43 +350,69 @@ export class NewBatch {
     const name = this.draft.name.trim();
     if (!name) return this.quoted.refuse("A schedule needs a name, above.");
     const { asked } = this;
-    const ask = (): Promise<boolean> => this.doors.sure(`Replace schedule ${name}?`, "What stands here takes its place. What it has submitted stays.", "Replace");
-    const made = await overwrite<Schedule>(this.api, pathOf(name), this.occasion.schedule(this.request()), { "If-None-Match": "*" }, ask);
+    const ask = (now: Schedule | null): Promise<boolean> => {
+      const paused = now?.paused ? " It is paused, and stays so." : "";
+      return this.doors.sure(`Replace schedule ${name}?`, `What stands here takes its place. What it has submitted stays.${paused}`, "Replace");
+    };
+    const schedule = await this.stated((request) => this.occasion.schedule(request));
+    const made = await overwrite<Schedule>(this.api, pathOf(name), (now) => over(now, schedule), { "If-None-Match": "*" }, ask);
     if (made === null) return;
     this.doors.changed("schedules");
     if (asked !== this.asked) return; // something else stands here by now
     this.isReady = false;
-    const when = made.next[0] ? `It comes next ${whenNext(made.next[0])}, and stands` : "It stands";
-    this.quoted.done(`Scheduled: ${name}`, `${when} in the side bar.`);
+    this.scheduled = `Scheduled: ${name}`;
+    const when = made.paused ? "It is paused, and stands" : made.next[0] ? `It comes next ${whenNext(made.next[0])}, and stands` : "It stands";
+    this.quoted.done(this.scheduled, `${when} in the side bar.`);
   }
 
   private async post(): Promise<void> {
-    // Pressed twice, or sent again after a cut line, it is one submission.
-    this.key ||= crypto.getRandomValues(new Uint32Array(4)).join("-");
-    const submission = await this.api.post<Submission>("/submissions", this.request(), { "Idempotency-Key": this.key });
+    const request = await this.stated((one) => one);
+    // Pressed twice, or sent again after a cut line, it is one submission, whatever was typed and taken back between.
+    const body = JSON.stringify(request);
+    if (body !== this.sent.body) this.sent = { body, key: crypto.getRandomValues(new Uint32Array(4)).join("-") };
+    const submission = await this.api.post<Submission>("/submissions", request, { "Idempotency-Key": this.sent.key });
     this.isReady = false;
     hidden(this.form, true);
     this.follow.show(submission);
   }
 
   private again(): void {
-    this.key = "";
+    this.sent = { body: "", key: "" };
     hidden(this.form, false);
     this.typed();
     this.template.control.focus();
   }
 
   private async fill(): Promise<void> {
-    const [file] = this.from.control.files ?? [];
-    if (!file) return;
-    this.lines.control.value = await file.text();
+    const lines = await this.read(this.from, (file) => file.text());
+    if (lines !== null) this.lines.control.value = lines;
     this.typed();
   }
 
   private async picture(): Promise<void> {
-    const [file] = this.image.control.files ?? [];
-    this.draft.image = file ? base64(new Uint8Array(await file.arrayBuffer())) : "";
+    this.draft.image = "";
+    const bytes = await this.read(this.image, (file) => file.arrayBuffer());
+    if (bytes !== null) this.draft.image = base64(new Uint8Array(bytes));
     this.typed();
+  }
+
+  /** What is in the file of a field; null for none, and where another was chosen meanwhile. */
+  private async read<T>(field: Field<HTMLInputElement>, how: (file: File) => Promise<T>): Promise<T | null> {
+    const [file] = field.control.files ?? [];
+    if (!file) return null;
+    this.reading += 1;
+    this.settle();
+    try {
+      const found = await how(file);
+      if (field.control.files?.[0] !== file) return null;
+      field.say(field.hint);
+      return found;
+    } catch (error) {
+      field.say(`${file.name} cannot be read: ${words(error)}`, true);
+      return null;
+    } finally {
+      this.reading -= 1;
+    }
   }
 
   private async upload(): Promise<void> {
@@ -359,13 +423,22 @@ export class NewBatch {
     try {
       const type = TABLES[file.name.split(".").at(-1)!.toLowerCase()] ?? (file.type || "text/csv");
       const { id, rows, columns } = await this.api.send<Upload>("/uploads", file, type);
+      if (this.table.control.files?.[0] !== file) return; // another was chosen meanwhile
       this.draft.upload = id;
       this.table.say(`${count(rows)} ${rows === 1 ? "row" : "rows"}: ${columns.join(", ")}`);
     } catch (error) {
+      if (this.table.control.files?.[0] !== file) return;
       this.table.say(words(error), true);
     }
     this.typed();
   }
+}
+
+/** What takes the place of a schedule: what the form does not show stays, a pause and an end that is to come too. */
+function over(now: Schedule | null, schedule: ScheduleRequest): ScheduleRequest {
+  if (now === null) return schedule;
+  const { paused, grace, until, next } = now;
+  return { ...schedule, paused, grace, ...(next.length ? { until } : {}) };
 }
 
 /** `today at 22:00`, `tomorrow at 22:00`, `on 28 Nov at 22:00`. */

@@ -10,6 +10,8 @@ import { sign } from "./sign";
 import { sure } from "./sure";
 import { IBatch } from "./token";
 
+const TICK_MS = 1000;
+
 export const newBatch: JupyterFrontEndPlugin<void> = {
   id: "@ipybatch/lab:new",
   description: "Submits prompts or a table, without any code.",
@@ -30,6 +32,12 @@ export const newBatch: JupyterFrontEndPlugin<void> = {
           changed: (what) => feed.renew(what),
         });
         const widget = new FormTab(form, `ipybatch-new-${(made += 1)}`);
+        const ticker = setInterval(() => form.tick(), TICK_MS);
+        const stop = batch.sessions.onChange(() => form.heard(batch.sessions.templates));
+        widget.disposed.connect(() => {
+          clearInterval(ticker);
+          stop();
+        });
         app.shell.add(widget, "main");
         app.shell.activateById(widget.id);
         void api.get<Root>("/").then((root) => form.offer(root, typeof template === "string" ? template : ""), (error) => form.refuse(words(error)));

@@ -16,6 +16,7 @@ export class Occasion {
   private readonly cron = new Field(entry("text", "0 22 * * 1-5"), "Cron rule");
   private readonly misfire = new Field(choice([["run", "Run once, late"], ["skip", "Skip"], ["ask", "Ask me"]]), "If a time was missed");
   private readonly tell = new Tell();
+  private foretold: Schedule | null = null;
   readonly node: HTMLElement;
 
   constructor() {
@@ -37,7 +38,7 @@ export class Occasion {
     this.cron.show(this.repeat.control.value === "cron");
     this.misfire.show(this.isRepeated);
     hidden(this.misfire.node.parentElement!, !this.isRepeated);
-    if (!this.isRepeated) this.repeat.say("");
+    if (!this.isRepeated) this.told(null);
   }
 
   /** Show what a template says; null for none. */
@@ -75,10 +76,18 @@ export class Occasion {
     return { ...rule, ...begin, ...(zone && { zone }), misfire: this.misfire.control.value as Misfire, submission };
   }
 
-  /** Show when it would be submitted. */
-  told({ next, zone }: Schedule): void {
-    const times = next.slice(0, 3).map((time) => dayWords(time)).join(", ");
+  /** Show when it would be submitted; null for once. */
+  told(schedule: Schedule | null, now = new Date()): void {
+    this.foretold = schedule;
+    const { next = [], zone = "" } = schedule ?? {};
+    const coming = next.filter((time) => new Date(time) >= now).slice(0, 3);
+    const times = coming.map((time) => dayWords(time, now)).join(", ");
     this.repeat.say(times && `Next: ${times}${isOwnZone(zone ?? "") ? "" : `, by the clocks of ${ownZone()}`}`);
+  }
+
+  /** Tell it anew: tomorrow is another day by now. */
+  retell(): void {
+    this.told(this.foretold);
   }
 
   private get when(): { start: string; zone: string } {

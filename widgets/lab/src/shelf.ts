@@ -3,9 +3,9 @@
 // Rule: nothing is written over, or deleted, that is not as it was read, and nothing without a question.
 import { attribute, h, hidden, text } from "../../src/dom";
 import type { Template, TemplateItem, TemplateList } from "../../src/wire";
-import { words, type Api } from "./api";
+import { Refused, words, type Api } from "./api";
 import { option } from "./field";
-import { conditionOf, overwrite } from "./overwrite";
+import { overwrite, standing } from "./overwrite";
 import { alike } from "./own";
 
 /** What the form does for it. */
@@ -55,6 +55,13 @@ export class Shelf {
     }
   }
 
+  /** Take which there are now, as others tell it; returns whether they are others. */
+  heard(items: TemplateItem[]): boolean {
+    if (alike(items, this.items)) return false;
+    this.items = items;
+    return true;
+  }
+
   /** What can be chosen, and what cannot, with the reason; null for none. */
   options(): HTMLOptGroupElement | null {
     if (!this.items.length) return null;
@@ -84,6 +91,18 @@ export class Shelf {
     return value;
   }
 
+  /** Whether the one that is chosen still is as it was read; a browser's tab or Python may have changed it. */
+  async isAsRead(): Promise<boolean> {
+    const { chosen } = this;
+    if (!chosen) return true;
+    try {
+      return (await this.api.tagged(pathOf(chosen.name))).etag === chosen.etag;
+    } catch (error) {
+      if (error instanceof Refused && [404, 422].includes(error.status)) return false;
+      throw error;
+    }
+  }
+
   /** Offer what makes sense of what stands in the form now. */
   patch(): void {
     const { chosen } = this;
@@ -105,7 +124,8 @@ export class Shelf {
     if (!name) return this.say("The template needs a name: it is that of the batch, above.", true);
     const ask = (): Promise<boolean> => this.form.sure(`Replace template ${name}?`, "It is there, and says something else. What stands here takes its place.", "Replace");
     await this.act(async () => {
-      const kept = await overwrite<Template>(this.api, pathOf(name), this.form.template(), condition, ask);
+      const made = this.form.template();
+      const kept = await overwrite<Template>(this.api, pathOf(name), () => made, condition, ask);
       if (kept === null) return;
       await this.list();
       await this.form.changed(name);
@@ -115,7 +135,7 @@ export class Shelf {
 
   private async remove(name: string): Promise<void> {
     await this.act(async () => {
-      const condition = await conditionOf(this.api, pathOf(name));
+      const { condition } = await standing(this.api, pathOf(name));
       if (!(await this.form.sure(`Delete template ${name}?`, LOST, "Delete"))) return;
       await this.api.delete(pathOf(name), condition);
       await this.list();

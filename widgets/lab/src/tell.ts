@@ -31,7 +31,8 @@ export class Tell {
     try {
       this.channels = (await api.get<ChannelList>("/channels")).items;
       text(this.hint, this.channels.length ? "" : NONE);
-      hidden(this.again, true);
+      // One that is added now is offered without losing what stands in the form.
+      hidden(this.again, this.channels.length > 0);
     } catch (error) {
       text(this.hint, `The channels cannot be listed: ${words(error)}`);
       hidden(this.again, false);

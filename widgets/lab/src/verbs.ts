@@ -4,7 +4,7 @@
 // by name.
 import type { CommandAnswer, CommandRequest, Schedule, ScheduleCommand, Session, Submission, Verb } from "../../src/wire";
 import { Api, words } from "./api";
-import { conditionOf } from "./overwrite";
+import { standing } from "./overwrite";
 import type { Sessions } from "./sessions";
 import { pathOf as pathOfTemplate } from "./shelf";
 
@@ -96,6 +96,8 @@ export class Verbs {
   /** Do something with a schedule. */
   async schedule(name: string, command: ScheduleCommand): Promise<void> {
     const id = `schedule ${name}`;
+    if (this.pending.has(id)) return; // pressed twice
+    this.pending.add(id);
     this.say(id, SCHEDULING[command.verb]);
     try {
       const told = await this.api.post<Schedule>(`${pathOf(name)}/commands`, command);
@@ -104,6 +106,7 @@ export class Verbs {
     } catch (error) {
       this.say(id, words(error));
     }
+    this.pending.delete(id);
   }
 
   /** Delete a schedule, as it stands now. */
@@ -133,7 +136,7 @@ export class Verbs {
   async discard(name: string, sure: () => Promise<boolean>): Promise<void> {
     const id = `template ${name}`;
     try {
-      const condition = await conditionOf(this.api, pathOfTemplate(name));
+      const { condition } = await standing(this.api, pathOfTemplate(name));
       if (!(await sure())) return;
       await this.api.delete(pathOfTemplate(name), condition);
       this.sessions.templates = this.sessions.templates.filter((one) => one.name !== name);

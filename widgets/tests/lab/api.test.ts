@@ -44,6 +44,25 @@ describe("asking", () => {
     vi.useRealTimers();
   });
 
+  it("is given up where a change is not answered", async () => {
+    vi.useFakeTimers();
+    const signals: AbortSignal[] = [];
+    const api = new Api((_, init) => (signals.push(init!.signal!), new Promise<never>(() => undefined)));
+    for (const change of [() => api.post("/", {}), () => api.put("/", {}), () => api.delete("/")]) {
+      const said = expect(change()).rejects.toBeInstanceOf(Gone);
+      await vi.advanceTimersByTimeAsync(200_000);
+      await said;
+      expect(signals.pop()!.aborted).toBe(true);
+    }
+    vi.useRealTimers();
+  });
+
+  it("lists all, page after page", async () => {
+    const pages: Record<string, object> = { "/schedules?limit=2": { items: [1, 2], next: "a&b" }, "/schedules?limit=2&cursor=a%26b": { items: [3], next: null } };
+    const api = new Api((path) => Promise.resolve(Response.json(pages[path])));
+    expect(await api.all("/schedules?limit=2")).toEqual([1, 2, 3]);
+  });
+
   it("sends a table as the body, by its type", async () => {
     const { api, asked } = server({ "POST /uploads": { id: "u" } });
     const file = new Blob(["a,b"]);

@@ -5,7 +5,7 @@ import { factsOf } from "../../lab/src/quoted";
 import { alike, fieldsOf, requestBy, templateOf } from "../../lab/src/own";
 import type { Quote, SubmissionRequest } from "../../src/wire";
 import { counts } from "../samples";
-import { root, server, tagged, template } from "./samples";
+import { root, schedule, server, tagged, template } from "./samples";
 
 const ZONE = new Intl.DateTimeFormat().resolvedOptions().timeZone;
 
@@ -194,6 +194,43 @@ describe("the form", () => {
       expect(sent().notify).toEqual({ channels: ["old", "team"], on: ["failed"] });
     });
 
+    it("submits what stands here though the template was changed or deleted elsewhere, and says so", async () => {
+      const { find, submit, sent, type, table, choose } = await chosen();
+      table["GET /templates/night"] = tagged({ ...says, params: { lane: "online" } }, "v2");
+      await submit();
+      expect(sent()).toMatchObject({ template: "text", start_at: "22:00", params: { lane: "flex", model: "m", temperature: 0.4 } });
+      expect(find(".ib-hint[data-wrong]").textContent).toBe("night was changed or deleted elsewhere: what stands here is submitted without it.");
+      delete table["GET /templates/night"];
+      await type("A whale");
+      expect(sent()).toMatchObject({ template: "text", requests: ["A whale"], params: { lane: "flex" } });
+      table["GET /templates/night"] = tagged(says, "v3");
+      await choose("text");
+      await choose("night");
+      expect([sent().template, find(".ib-hint[data-wrong]")]).toEqual(["night", null]);
+    });
+
+    it("says that it cannot be read until another is chosen", async () => {
+      const { find, choose } = await chosen({ "GET /templates/night": () => Response.json({ message: "night.toml must be TOML" }, { status: 422 }) });
+      await vi.advanceTimersByTimeAsync(2000);
+      expect(find(".ib-hint[data-wrong]").textContent).toBe("night cannot be read: night.toml must be TOML");
+      await choose("text");
+      expect(find(".ib-hint[data-wrong]")).toBeNull();
+    });
+
+    it("offers those that others make, and marks one that they delete", async () => {
+      const { form, find, asked, type, sent } = await chosen();
+      const labels = (): (string | null)[] => [...find("select").querySelectorAll("option")].map(({ textContent }) => textContent).slice(0, 2);
+      form.heard([template("night", { based_on: "text" }), template("dawn")]);
+      expect([labels(), find<HTMLSelectElement>("select").value]).toEqual([["night", "dawn"], "night"]);
+      form.heard([template("dawn")]);
+      expect([labels(), find<HTMLSelectElement>("select").value]).toEqual([["night is not there any more", "dawn"], "night"]);
+      expect(asked.some(({ init }) => init.method === "PUT")).toBe(false);
+      await type("A fox");
+      expect(sent().requests).toEqual(["A fox"]);
+      form.heard([template("night", { based_on: "text" })]);
+      expect([labels()[0], find<HTMLSelectElement>("select").value]).toEqual(["night", "night"]);
+    });
+
     it("gives the fields back to one that is shipped", async () => {
       const { field, choose } = await chosen();
       await choose("text");
@@ -318,6 +355,42 @@ describe("the form", () => {
     expect(sent().zone).toBeUndefined();
   });
 
+  it("keeps what it does not show of a schedule that it replaces: a pause, an end, and how late is late", async () => {
+    const now = { ...schedule("foxes", { paused: true, state: "paused", grace: "2h", until: "2126-12-31", next: ["2126-12-01T22:00:00"] }) };
+    const { type, submit, find, field, finish, table, asked } = open({ "GET /schedules/foxes": tagged(now, "v7") });
+    table["PUT /schedules/foxes"] = () => Response.json(now, { status: "If-None-Match" in asked.at(-1)!.init.headers! ? 412 : 200 });
+    const body = (): Record<string, unknown> => JSON.parse(String(asked.filter(({ init }) => init.method === "PUT").at(-1)!.init.body));
+    find<HTMLInputElement>("input").value = "foxes";
+    Object.assign(field("Repeat"), { value: "1d" });
+    await type("A fox");
+    await submit();
+    expect(finish.sure).toHaveBeenLastCalledWith("Replace schedule foxes?", expect.stringContaining("It is paused, and stays so."), "Replace");
+    expect(body()).toMatchObject({ paused: true, grace: "2h", until: "2126-12-31" });
+    expect(find(".ib-quoted").textContent).toContain("It is paused, and stands in the side bar.");
+    table["GET /schedules/foxes"] = tagged({ ...now, next: [], state: "ended", paused: false, until: "2020-01-01" }, "v8");
+    await type("A whale");
+    await submit();
+    expect("until" in body()).toBe(false);
+  });
+
+  it("tells of tomorrow anew when a day is over", async () => {
+    vi.setSystemTime(new Date(2126, 11, 1, 21, 0));
+    const next = [1, 2].map((day) => new Date(2126, 11, day, 22).toISOString());
+    const { form, type, find, field, submit } = open({ "PUT /schedules/foxes": { next, zone: ZONE, paused: false } });
+    find<HTMLInputElement>("input").value = "foxes";
+    Object.assign(field("Repeat"), { value: "1d" });
+    await type("A fox");
+    expect(find(".ib-occasion").textContent).toContain("Next: 22:00, tomorrow 22:00");
+    await submit();
+    expect(find(".ib-quoted").textContent).toContain("It comes next today at 22:00");
+    vi.setSystemTime(new Date(2126, 11, 2, 0, 0, 1));
+    form.tick();
+    expect(find(".ib-occasion").textContent).toContain("Next: 22:00");
+    expect(find(".ib-occasion").textContent).not.toContain("tomorrow");
+    expect(find(".ib-quoted").textContent).toContain("Scheduled: foxesIt stands in the side bar.");
+    vi.setSystemTime(new Date(2126, 11, 2, 23));
+  });
+
   it("has the focus on what comes first, or on what became of it", async () => {
     const { form, find, type, submit, table } = open();
     form.focus();
@@ -381,6 +454,81 @@ describe("the form", () => {
     const keys = asked.filter(({ path }) => path === "/submissions").map(({ init }) => (init.headers as Record<string, string>)["Idempotency-Key"]);
     expect(keys).toHaveLength(2);
     expect(new Set(keys).size).toBe(1);
+  });
+
+  it("sends the same under the same key though something was typed and taken back, and another under another", async () => {
+    const { type, submit, asked, table } = open();
+    const failing = () => Response.json({ message: "the line was cut" }, { status: 503 });
+    for (const text of ["A fox", "A whale", "A fox"]) {
+      table["POST /submissions"] = quote;
+      await type(text);
+      await type("A fox");
+      if (text === "A whale") await type("A whale");
+      table["POST /submissions"] = failing;
+      await submit();
+      if (text === "A fox") await submit();
+    }
+    const keys = asked.filter(({ path }) => path === "/submissions").map(({ init }) => (init.headers as Record<string, string>)["Idempotency-Key"]);
+    expect(keys).toHaveLength(5);
+    expect([keys[0] === keys[1], keys[1] === keys[2], keys[3] === keys[4]]).toEqual([true, false, true]);
+    table["POST /submissions"] = quote;
+    await type("A whale");
+    await type("A fox");
+    table["POST /submissions"] = failing;
+    await submit();
+    expect(asked.at(-1)!.init.headers).toMatchObject({ "Idempotency-Key": keys[4] });
+  });
+
+  it("sends no picture that is not shown", async () => {
+    expect(requestOf({ ...EMPTY, template: "text", lines: "a", image: "QUJD" }).requests).toEqual(["a"]);
+    expect(requestOf({ ...EMPTY, template: "mine", base: "text-to-image", lines: "a", image: "QUJD" }).requests).toEqual(["a"]);
+  });
+
+  it("cannot be sent while a file is read, and takes the file that was chosen last", async () => {
+    const { form, type, button, find } = open();
+    const [from, image] = [form.node.querySelector<HTMLInputElement>("input[accept*=jsonl]")!, form.node.querySelector<HTMLInputElement>("input[accept^=image]")!];
+    const reads: ((text: string) => void)[] = [];
+    const file = (name: string) => Object.assign(new File([""], name), { text: () => new Promise<string>((resolve) => void reads.push(resolve)) });
+    await type("old");
+    const pick = (input: HTMLInputElement, one: File): void => {
+      Object.defineProperty(input, "files", { value: [one], configurable: true });
+      input.dispatchEvent(new Event("change"));
+    };
+    pick(from, file("a.txt"));
+    pick(from, file("b.txt"));
+    expect(button().disabled).toBe(true);
+    reads[1]!("of b");
+    await vi.advanceTimersByTimeAsync(500);
+    expect(button().disabled).toBe(true);
+    reads[0]!("of a");
+    await vi.advanceTimersByTimeAsync(500);
+    expect([find<HTMLTextAreaElement>("textarea").value, button().disabled]).toEqual(["of b", false]);
+    pick(image, Object.assign(new File([""], "fox.png"), { arrayBuffer: () => Promise.reject(new Error("it was moved")) }));
+    await vi.advanceTimersByTimeAsync(500);
+    expect(image.parentElement!.textContent).toContain("fox.png cannot be read: it was moved");
+  });
+
+  it("takes the table that was chosen last, whichever is uploaded first", async () => {
+    const ends: (() => void)[] = [];
+    const { choose, asked, form, ask } = open();
+    await choose("forecast");
+    const answer = ask.getMockImplementation()!;
+    ask.mockImplementation((path, init) => {
+      if (path !== "/uploads") return answer(path, init);
+      const id = ends.length ? "second" : "first";
+      return new Promise((resolve) => void ends.push(() => resolve(Response.json({ id, rows: 1, columns: [id] }))));
+    });
+    const input = form.node.querySelector<HTMLInputElement>("input[accept*=parquet]")!;
+    for (const name of ["a.csv", "b.csv"]) {
+      Object.defineProperty(input, "files", { value: [new File(["a"], name)], configurable: true });
+      input.dispatchEvent(new Event("change"));
+    }
+    for (const end of ends.reverse()) {
+      end();
+      await vi.advanceTimersByTimeAsync(500);
+    }
+    expect(input.parentElement!.textContent).toContain("1 row: second");
+    expect(JSON.parse(String(asked.at(-1)!.init.body))).toMatchObject({ upload: "second" });
   });
 
   it("follows what was sent until its results can be fetched", async () => {

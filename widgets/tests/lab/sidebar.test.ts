@@ -138,6 +138,15 @@ describe("the side bar", () => {
     expect(ruleWords({ every: "6h", at: null, cron: null, zone: "Asia/Tokyo" })).toBe("every 6h");
   });
 
+  it("does once what is pressed twice of a schedule", async () => {
+    const { sessions, verbs, asked } = open([], { table: { "POST /schedules/night/commands": schedule("night") } });
+    sessions.schedules = [schedule("night")];
+    await Promise.all([verbs.schedule("night", { verb: "run_now" }), verbs.schedule("night", { verb: "run_now" })]);
+    expect(asked.filter(({ init }) => init.method === "POST")).toHaveLength(1);
+    await verbs.schedule("night", { verb: "run_now" });
+    expect(asked.filter(({ init }) => init.method === "POST")).toHaveLength(2);
+  });
+
   it("pauses and deletes a schedule, and says why it cannot", async () => {
     const { sessions, verbs, table, asked } = open([], { table: { "POST /schedules/a%20b/commands": schedule("a b", { state: "paused", paused: true }) } });
     sessions.schedules = [schedule("a b")];
