@@ -31,11 +31,16 @@ night
 """
 REFUSED = """
 from ipybatch.backends import Processes
+from ipybatch.library import Library
+from ipybatch.simulators import serve
 
-for wrong in (Processes, night.run, lambda: BatchSession("kept", slowly, [1], journal="kept.db").start()):
+def kept():
+    BatchSession("kept", slowly, [1], journal="kept.db").start()
+
+for wrong in (Processes, night.run, kept, lambda: Library("games.db"), lambda: serve("steam")):
     try:
         wrong()
-    except (ValueError, ipybatch.JournalError) as error:
+    except (ValueError, OSError, ipybatch.JournalError) as error:
         print(error)
 """
 COUNTED = """
@@ -132,10 +137,12 @@ def test_buttons_work_in_the_page_while_a_cell_waits_and_while_none_does(noteboo
 
 
 def test_what_cannot_be_there_is_refused_in_a_sentence(notebook):
-    processes, run, journal = notebook.run_to_end("import Processes").splitlines()
+    processes, run, journal, library, port = notebook.run_to_end("import Processes").splitlines()
     assert processes.startswith("Processes() cannot run here, because Python in a browser has no threads")
     assert run.startswith("run() cannot wait here")
-    assert journal.startswith("journal /drive/kept.db ")
+    assert journal.startswith("journal /drive/kept.db cannot lie in /drive: ")
+    assert library.startswith("library /drive/games.db cannot lie in /drive: ")
+    assert port == "serve('steam') cannot listen here, because a browser has no ports: use InProcess('steam')"
 
 
 def test_services_are_asked_by_the_browser_itself(notebook):

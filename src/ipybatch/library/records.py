@@ -36,6 +36,7 @@ import msgspec
 import platformdirs
 
 from ipybatch.engine.data.policy import check
+from ipybatch.engine.store import browser_memory
 from ipybatch.engine.store.journal import translated
 from ipybatch.engine.store.journal_file import inode
 from ipybatch.errors import InputError, JournalCorrupt, JournalError
@@ -179,6 +180,7 @@ class Library:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path if path is not None else default_path()).expanduser().absolute()
+        browser_memory.check(self.path, "library", "Leave out its path and IPYBATCH_LIBRARY")
         self._lock = threading.Lock()
         with _translated(self.path):
             _create(self.path)

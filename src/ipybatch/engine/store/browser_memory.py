@@ -12,11 +12,16 @@ from pathlib import Path
 from ipybatch.errors import JournalError
 
 
-def check(asked: Path) -> None:
-    """Refuse a place that is not in the memory of a Python in a browser; allow all others.
+def check(asked: Path, what: str, instead: str) -> None:
+    """Refuse a file of SQLite's that would not be in the memory of a Python in a browser; allow all others.
+
+    Args:
+        asked: Where it is to be.
+        what: The file, as a noun.
+        instead: What to do, as an order.
 
     Raises:
-        JournalError: The folder is in none.
+        JournalError: The folder is in no memory.
     """
     if sys.platform != "emscripten":
         return
@@ -26,8 +31,6 @@ def check(asked: Path) -> None:
         return
     there = next(folder for folder in (asked, *asked.parents) if folder.exists())
     if FS.lookupPath(str(there)).node.mount.type != FS.filesystems.MEMFS:
-        where = (
-            f"journal {asked} cannot lie in {there}: Python in a browser can keep SQLite's files in its memory alone"
-        )
-        msg = f"{where}. Leave out journal= and IPYBATCH_JOURNAL, and keep results with save()"
+        where = f"{what} {asked} cannot lie in {there}: Python in a browser can keep SQLite's files in its memory alone"
+        msg = f"{where}. {instead}"
         raise JournalError(msg)

@@ -70,7 +70,7 @@ def home_of(asked: Path) -> Path:
         JournalError: It is on a network file system, and no local folder is to be found; or in a folder that a
             browser keeps, where SQLite does not work.
     """
-    browser_memory.check(asked)
+    browser_memory.check(asked, "journal", "Leave out journal= and IPYBATCH_JOURNAL, and keep results with save()")
     kind = _file_system(asked)
     if kind not in _NETWORK:
         return asked
