@@ -337,6 +337,7 @@ export interface ScheduledRun {
   submission: string;
   name: string;
   state: SubmissionState;
+  failed: number;
 }
 
 /** A schedule. */

@@ -20,9 +20,8 @@ from ipybatch.server.wire import ScheduleRequest, ScheduleTiming, SubmissionRequ
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ipybatch.server.schedule_rows import Row
+    from ipybatch.server.schedule_rows import Ran, Row
     from ipybatch.server.schedule_store import Schedules
-    from ipybatch.server.submission_rows import Row as Submitted
 
 T = TypeVar("T", bound=ScheduleTiming)
 _ALL = 1 << 30
@@ -321,7 +320,7 @@ def _now(store: Schedules, row: Row) -> Schedule:
     return _told(row, store.last(row))
 
 
-def _told(row: Row, last: Submitted | None) -> Schedule:
+def _told(row: Row, last: Ran | None) -> Schedule:
     from ipybatch.server.schedule_view import next_times_of, tell
 
     told = tell(row, last, time.time())

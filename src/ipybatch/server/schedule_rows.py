@@ -102,6 +102,26 @@ def stamp(database: sqlite3.Connection) -> list[tuple[int, int, submission_rows.
     return database.execute(asked).fetchall()
 
 
+class Ran(msgspec.Struct, frozen=True):
+    """What the latest time of a schedule became.
+
+    Attributes:
+        failed: Items that failed or timed out, where it has completed; else 0.
+    """
+
+    submission: submission_rows.Row
+    failed: int = 0
+
+
+def last_of(database: sqlite3.Connection, row: Row) -> Ran | None:
+    """Return what the latest time of a schedule became; None for nothing yet, and where that was deleted."""
+    submission = submission_rows.find(database, row.submission)
+    if submission is None or submission.run is None or submission.state != "COMPLETED":
+        return None if submission is None else Ran(submission)
+    counted = database.execute("SELECT failed + timeout FROM run WHERE id = ?", (submission.run,)).fetchone()
+    return Ran(submission, counted[0] if counted else 0)
+
+
 def due(database: sqlite3.Connection, now_s: float) -> Iterator[Row]:
     """Yield those that are due, and those to be worked out anew as the clock was set back."""
     asked = f"SELECT {_COLUMNS} FROM schedule WHERE {_DUE} ORDER BY next_s, number"  # noqa: S608  # constants

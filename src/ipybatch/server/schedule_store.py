@@ -37,10 +37,9 @@ from ipybatch.engine.store import outbox
 from ipybatch.engine.store.journal import open_journal, to_disk
 from ipybatch.errors import BatchError, InputError, JournalError
 from ipybatch.server import schedule_rows as rows
-from ipybatch.server import submission_rows
 from ipybatch.server.notify_request import Unrun, put_unrun, to_notify
 from ipybatch.server.options import DEFAULTS, Options
-from ipybatch.server.schedule_rows import Row
+from ipybatch.server.schedule_rows import Ran, Row
 from ipybatch.server.schedule_timing import (
     Verdict,
     judge,
@@ -115,7 +114,7 @@ class Schedules:
             raise NoSuchSchedule(msg)
         return found
 
-    def page(self, limit: int, after: str = "") -> list[tuple[Row, Submitted | None]]:
+    def page(self, limit: int, after: str = "") -> list[tuple[Row, Ran | None]]:
         """Return some by name, each with what its latest time became: in one look, as there may be thousands.
 
         Args:
@@ -125,18 +124,18 @@ class Schedules:
             JournalError: The journal cannot be read.
         """
 
-        def question(database: sqlite3.Connection) -> list[tuple[Row, Submitted | None]]:
-            return [(row, submission_rows.find(database, row.submission)) for row in rows.page(database, limit, after)]
+        def question(database: sqlite3.Connection) -> list[tuple[Row, Ran | None]]:
+            return [(row, rows.last_of(database, row)) for row in rows.page(database, limit, after)]
 
         return self.read(question, [])
 
-    def last(self, row: Row) -> Submitted | None:
+    def last(self, row: Row) -> Ran | None:
         """Return what the latest time of a schedule became; None for nothing yet.
 
         Raises:
             JournalError: The journal cannot be read.
         """
-        return self.read(lambda database: submission_rows.find(database, row.submission), None)
+        return self.read(lambda database: rows.last_of(database, row), None)
 
     # What users do
 

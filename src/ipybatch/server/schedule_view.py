@@ -12,9 +12,8 @@ import msgspec
 from ipybatch.engine.data.masking import printable
 from ipybatch.engine.feed.session_item import iso
 from ipybatch.errors import InputError
-from ipybatch.server.schedule_rows import Row
+from ipybatch.server.schedule_rows import Ran, Row
 from ipybatch.server.schedule_timing import question_of, recurrence_of, timing_of
-from ipybatch.server.submission_rows import Row as Submitted
 from ipybatch.server.wire import (
     Schedule,
     ScheduledRun,
@@ -27,7 +26,7 @@ from ipybatch.server.wire import (
 NEXT = 5  # times that are told
 
 
-def tell(row: Row, last: Submitted | None, now_s: float, base: str = "") -> Schedule:
+def tell(row: Row, last: Ran | None, now_s: float, base: str = "") -> Schedule:
     """Return a schedule as it stands.
 
     Args:
@@ -73,6 +72,7 @@ def _state(row: Row) -> ScheduleState:
     return "ended" if row.next_s is None else "waiting"
 
 
-def _run(at_s: float, last: Submitted) -> ScheduledRun:
-    state: SubmissionState = "RUNNING" if last.state == "CANCELLING" else last.state
-    return ScheduledRun(at=iso(at_s), submission=last.id, name=printable(last.name), state=state)
+def _run(at_s: float, last: Ran) -> ScheduledRun:
+    made = last.submission
+    state: SubmissionState = "RUNNING" if made.state == "CANCELLING" else made.state
+    return ScheduledRun(at=iso(at_s), submission=made.id, name=printable(made.name), state=state, failed=last.failed)

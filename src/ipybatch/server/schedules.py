@@ -35,9 +35,8 @@ from ipybatch.server.handler import (
     etag_of,
 )
 from ipybatch.server.refusal import Refusal, without_paths
-from ipybatch.server.schedule_rows import Row
+from ipybatch.server.schedule_rows import Ran, Row
 from ipybatch.server.services import Services
-from ipybatch.server.submission_rows import Row as Submitted
 from ipybatch.server.ticks import until_tick
 from ipybatch.server.wire import Schedule, ScheduleCommand, SchedulePage, ScheduleRequest
 
@@ -225,7 +224,7 @@ def _tell(services: Services, row: Row) -> Schedule:
     return _told(services, row, services.schedules().last(row))
 
 
-def _told(services: Services, row: Row, last: Submitted | None) -> Schedule:
+def _told(services: Services, row: Row, last: Ran | None) -> Schedule:
     from ipybatch.server.schedule_view import tell
 
     base = f"{services.app.base_url.rstrip('/')}/ipybatch/api/v1"

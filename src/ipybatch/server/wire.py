@@ -359,12 +359,14 @@ class ScheduledRun(msgspec.Struct, kw_only=True):
 
     Attributes:
         at: The time; ``submission``: the id of what it became, ``name``: of its session.
+        failed: Items that failed or timed out, where it has completed; else 0.
     """
 
     at: str
     submission: str
     name: str
     state: SubmissionState
+    failed: int = 0
 
 
 class Schedule(ScheduleTiming, kw_only=True):

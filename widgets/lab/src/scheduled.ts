@@ -1,7 +1,7 @@
 // Scheduled: what is submitted again and again: when, what, how the last one ended, and what is asked.
 import { attribute, clipped, h, hidden, text } from "../../src/dom";
+import { count } from "../../src/format";
 import { icon, setIcon } from "../../src/icons";
-import type { State } from "../../src/schema";
 import type { Schedule } from "../../src/wire";
 import { titleOf } from "./draft";
 import { STATES } from "./follow";
@@ -86,10 +86,10 @@ export class Scheduled {
   private patchLast({ last }: Schedule): void {
     hidden(this.last, last === null);
     if (!last) return;
-    const is: State = STATES[last.state];
+    const is = last.failed ? "partly" : STATES[last.state];
     attribute(this.last, "data-is", is);
     setIcon(this.lastSign, is);
-    const words = `last ${last.state === "PENDING" ? "waits" : is.replace("_", " ")}, ${dayWords(last.at)}`;
+    const words = `last ${last.state === "PENDING" ? "waits" : last.failed ? `completed, ${count(last.failed)} failed` : is.replace("_", " ")}, ${dayWords(last.at)}`;
     text(this.lastWords, words);
     attribute(this.last, "title", `Open ${last.name}: ${words}`);
   }

@@ -98,9 +98,9 @@ describe("the side bar", () => {
 
   it("lists schedules: what, when next, how the last one ended, and what is asked", () => {
     const { sessions, words, button, hooks, render } = open([]);
-    const last = { at: "2025-11-29T22:00:00", submission: "s7", name: "night 2025-11-29 22:00", state: "FAILED" as const };
+    const last = { at: "2025-11-29T22:00:00", submission: "s7", name: "night 2025-11-29 22:00", state: "FAILED" as const, failed: 0 };
     sessions.schedules = [
-      schedule("old", { state: "ended", next: [] }),
+      schedule("old", { state: "ended", next: [], last: { ...last, state: "COMPLETED", failed: 3 } }),
       schedule("night", { last, zone: "Asia/Tokyo" }),
       schedule("asks", { state: "asking", question: "2 times passed: run one now?", next: ["2125-01-01T22:00:00"], cron: "0 22 * * 1", every: null, at: null }),
       schedule("held", { state: "paused", paused: true, next: ["2127-01-01T22:00:00"] }),
@@ -110,7 +110,7 @@ describe("the side bar", () => {
     expect(words(".ib-in-queue .ib-subject")).toEqual(["asks", "night", "held", "old"]);
     expect(words(".ib-in-queue .ib-of").slice(0, 4)).toEqual(["by 0 22 * * 1", "Library refresh", "daily 22:00 Asia/Tokyo", "Library refresh"]);
     expect(words(".ib-in-queue .ib-left")).toEqual(["waits for an answer", "next 1 Dec 2126 22:00", "paused", "ended"]);
-    expect(words(".ib-linked")).toEqual(["last failed, 29 Nov 2025 22:00"]);
+    expect(words(".ib-linked")).toEqual(["last failed, 29 Nov 2025 22:00", "last completed, 3 failed, 29 Nov 2025 22:00"]);
     button("last failed, 29 Nov 2025 22:00").click();
     expect(hooks.openRun).toHaveBeenCalledWith(sessions.schedules.find(({ name }) => name === "night"));
     expect(words(".ib-question")).toEqual(["2 times passed: run one now?"]);
@@ -161,7 +161,7 @@ describe("the side bar", () => {
   });
 
   it("opens the latest run of a schedule, whether its session is listed or not, and says where there is none", async () => {
-    const last = { at: "2025-11-29T22:00:00", submission: "s7", name: "night 2025-11-29 22:00", state: "PENDING" as const };
+    const last = { at: "2025-11-29T22:00:00", submission: "s7", name: "night 2025-11-29 22:00", state: "PENDING" as const, failed: 0 };
     const night = schedule("night", { last });
     const { sessions, verbs, asked, table } = open([past("a", { submission: "s1", name: "listed" })]);
     sessions.schedules = [night];
