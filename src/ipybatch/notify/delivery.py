@@ -87,7 +87,7 @@ def deliver(journal: str | Path | None = None) -> int:
 def outbox(journal: str | Path | None = None) -> pd.DataFrame:
     """Return the latest messages, oldest first: at (UTC), session, kind, channel, state, attempts, due, error, id.
 
-    ``state`` is "waiting", "sent" or "given up".
+    ``state`` is "waiting", "sent" or "given up"; ``session`` of kind "skipped" or "asks" is a schedule's name.
 
     Args:
         journal: Path of the journal; default: ``IPYBATCH_JOURNAL``, else the user's data folder.
