@@ -341,7 +341,8 @@ def _fields(
 def _write_csv(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
     frame = _frame(rows)
     for name in frame.columns:
-        frame[name] = frame[name].map(lambda value: safe_cell(json_of(value)))
+        cells = [safe_cell(json_of(value)) for value in frame[name]]
+        frame[name] = pd.Series(cells, dtype=object)  # pandas 2 makes floats of whole numbers with gaps by `map`
     frame.columns = pd.Index([safe_cell(name) for name in frame.columns])
     frame.to_csv(path, index=False, lineterminator="\r\n")  # RFC 4180; and a cell's own "\r" is quoted
 

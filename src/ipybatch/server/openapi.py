@@ -201,7 +201,8 @@ class _Schemas:
         operations = [operation for handler in handlers for operation in handler.operations.values()]
         bodies = [body for each in operations for body in (each.body, *each.answers.values())]
         self._kinds = [kind for kind in bodies if kind is not None and not isinstance(kind, Media)]
-        self._told, found = msgspec.json.schema_components([*self._kinds, Problem], ref_template=_SCHEMAS)
+        made = msgspec.json.schema_components([*self._kinds, Problem], ref_template=_SCHEMAS)
+        self._told, found = _null_last(list(made))
         structs = {(each.__name__, inspect.getdoc(each)): each for each in _subclasses(msgspec.Struct)}
         self.components = {name: _described(found[name], structs) for name in sorted(found)}
 
@@ -210,6 +211,18 @@ class _Schemas:
         if isinstance(kind, Media):
             return {media: {} for media in kind.types}
         return {"application/json": {"schema": self._told[self._kinds.index(kind)]}}
+
+
+def _null_last(schema: Any) -> Any:
+    """Return a schema whose alternatives are in the order of newer releases of msgspec."""
+    if isinstance(schema, list | tuple):
+        return [_null_last(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _null_last(inner) for name, inner in schema.items()}
+    if isinstance(found.get("anyOf"), list):
+        found["anyOf"].sort(key=lambda one: one == {"type": "null"})
+    return found
 
 
 def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:

@@ -70,7 +70,7 @@ def check_bound(field: str, value: Any) -> float | None:
 
 def as_count(value: Any) -> int | None:
     """Return a whole number as Python's; None for what is none."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":  # numpy 1 counts with its own, too
         return None
     try:
         return operator.index(value)
