@@ -177,17 +177,18 @@ def log(database: sqlite3.Connection, row: Row, *, limit: int, cursor: str) -> L
     base = row.id << SEQ_BITS
     sql = (
         "SELECT ended_s at_s, id, 1 << 40 attempt, key, status, attempts, seconds, error FROM item"
-        " WHERE id >= ?1 AND id < ?2 AND (ended_s, id, 1 << 40) < (?3, ?4, ?5)"
+        " WHERE id >= :first AND id < :end AND (ended_s, id, 1 << 40) < (:at_s, :place, :part)"
         " UNION ALL SELECT attempt.ended_s, item, attempt, key, 'pending', attempt, attempt.seconds, attempt.error"
         " FROM attempt LEFT JOIN item ON item.id = attempt.item"
-        " WHERE item >= ?1 AND item < ?2 AND (attempt.ended_s, item, attempt) < (?3, ?4, ?5)"
+        " WHERE item >= :first AND item < :end AND (attempt.ended_s, item, attempt) < (:at_s, :place, :part)"
     )
     if row.takes_commands:
         sql += (
             " UNION ALL SELECT asked_s, -id, taken_s IS NULL, asked_by, 'command', 0, 0, verb FROM command"
-            " WHERE run = ?6 AND (asked_s, -id, taken_s IS NULL) < (?3, ?4, ?5)"
+            " WHERE run = :run AND (asked_s, -id, taken_s IS NULL) < (:at_s, :place, :part)"
         )
-    values = (first, end, *before, row.id)[: 6 if row.takes_commands else 5]
+    at_s, place, part = before
+    values = {"first": first, "end": end, "at_s": at_s, "place": place, "part": part, "run": row.id}
     sql += f" ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT {limit + 1}"
     found = database.execute(sql, values).fetchall()
     lines = [_line(base, *told) for told in found[:limit]]

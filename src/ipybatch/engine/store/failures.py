@@ -194,13 +194,14 @@ def _chunks(database: sqlite3.Connection, run: int) -> Iterator[list[_Row]]:
     after, end = ids(run)
     after -= 1
     kind = "kind" if has(database, "item", "kind") else "''"
-    some = f"SELECT id, key, digest, substr(error, 1, ?3) error, status, {kind} kind FROM item"  # noqa: S608
+    some = f"SELECT id, key, digest, substr(error, 1, :most) error, status, {kind} kind FROM item"  # noqa: S608
     sql = (
         "SELECT json_group_array(json_array(id, key, digest, error, status, kind))"  # noqa: S608  # constants
-        f" FROM ({some} WHERE id > ?1 AND id < ?2 AND {FAILED} ORDER BY id LIMIT {_AT_ONCE})"
+        f" FROM ({some} WHERE id > :after AND id < :end AND {FAILED} ORDER BY id LIMIT {_AT_ONCE})"
     )
     while True:
-        rows = _decode_rows(database.execute(sql, (after, end, _LOOKED_AT + _BEYOND)).fetchone()[0])
+        values = {"after": after, "end": end, "most": _LOOKED_AT + _BEYOND}
+        rows = _decode_rows(database.execute(sql, values).fetchone()[0])
         yield [(*row[:3], mask_registered(row[3])[:_LOOKED_AT], *row[4:]) for row in rows]
         if len(rows) < _AT_ONCE:
             return
