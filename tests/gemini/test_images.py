@@ -6,6 +6,9 @@ import base64
 import hashlib
 import io
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -258,6 +261,27 @@ def test_a_write_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
         store.save("cat", [("image/png", PNG + b"new")])
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
     assert (tmp_path / "cat.png").read_bytes() == PNG
+
+
+def test_the_first_images_may_come_together(tmp_path, monkeypatch):
+    """In several threads: none writes into a folder that another is just making."""
+    store, making, go_on = ImageStore(tmp_path / "later", later=True), threading.Event(), threading.Event()
+    local, make = fsspec.filesystem("file"), type(fsspec.filesystem("file")).makedirs
+
+    def makedirs(self, *arguments, **more):
+        making.set()
+        go_on.wait(20)
+        make(self, *arguments, **more)
+
+    monkeypatch.setattr(type(local), "makedirs", makedirs)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(store.save, "a", [("image/png", PNG)])
+        assert making.wait(20)
+        second = threads.submit(store.save, "b", [("image/png", PNG)])
+        with suppress(TimeoutError):
+            second.result(0.05)
+        go_on.set()
+        assert [Path(path).name for path in (*first.result(20), *second.result(20))] == ["a.png", "b.png"]
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -18,6 +18,7 @@ import hashlib
 import io
 import re
 import secrets
+import threading
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
@@ -215,6 +216,7 @@ class ImageStore:
     def __init__(self, folder: str | Path, *, later: bool = False) -> None:
         self._folder, self._root = folder, ""
         self._files: Any = None
+        self._opening = threading.Lock()  # images are saved in several threads
         if not later:
             self._open(folder)
 
@@ -240,12 +242,13 @@ class ImageStore:
             with suppress(ValueError):
                 register(urlsplit(str(folder)).password)
         try:
-            self._files, self._root = url_to_fs(str(folder))
-            self._files.makedirs(self._root, exist_ok=True)
-            self._write(f"{self._root}/.{secrets.token_hex(4)}.part", b"", move_to=None)
+            files, root = url_to_fs(str(folder))
+            files.makedirs(root, exist_ok=True)
+            _write(files, f"{root}/.{secrets.token_hex(4)}.part", b"", move_to=None)
         except Exception as error:
             msg = f"folder must be one that can be written, got {mask(repr(str(folder)))}: {mask(str(error))}"
             raise InputError(msg) from None
+        self._files, self._root = files, root
 
     def save(self, key: str | int, images: Sequence[tuple[str, bytes]]) -> list[str]:
         """Write the images of an item, each atomically, and return their paths.
@@ -257,18 +260,19 @@ class ImageStore:
         Raises:
             Permanent: An image cannot be written. The answer was billed, so the item is not sent again by itself.
         """
-        if self._files is None:
-            try:
-                self._open(self._folder)
-            except BatchError as error:
-                msg = f"image of {key!r} was received but could not be saved: {error}"
-                raise Permanent(msg) from None
+        with self._opening:
+            if self._files is None:
+                try:
+                    self._open(self._folder)
+                except BatchError as error:
+                    msg = f"image of {key!r} was received but could not be saved: {error}"
+                    raise Permanent(msg) from None
         return [self._save(key, number, *image) for number, image in enumerate(images, 1)]
 
     def _save(self, key: str | int, number: int, mime_type: str, content: bytes) -> str:
         path = f"{self._root}/{file_name(key, number, _extension(mime_type, content))}"
         try:
-            self._write(f"{self._root}/.{secrets.token_hex(4)}.part", content, move_to=path)
+            _write(self._files, f"{self._root}/.{secrets.token_hex(4)}.part", content, move_to=path)
         except Exception as error:
             msg = f"image of {key!r} was received but could not be saved as {mask(path)}: {mask(str(error))}"
             raise Permanent(msg) from None
@@ -276,17 +280,18 @@ class ImageStore:
         is_local = "file" in (protocol if isinstance(protocol, tuple | list) else (protocol,))
         return path if is_local else str(self._files.unstrip_protocol(path))
 
-    def _write(self, unfinished: str, content: bytes, *, move_to: str | None) -> None:
-        moved = False
-        try:
-            self._files.pipe_file(unfinished, content)
-            if move_to is not None:
-                self._files.mv(unfinished, move_to)
-                moved = True
-        finally:
-            if not moved:
-                with suppress(FileNotFoundError):
-                    self._files.rm_file(unfinished)
+
+def _write(files: Any, unfinished: str, content: bytes, *, move_to: str | None) -> None:
+    moved = False
+    try:
+        files.pipe_file(unfinished, content)
+        if move_to is not None:
+            files.mv(unfinished, move_to)
+            moved = True
+    finally:
+        if not moved:
+            with suppress(FileNotFoundError):
+                files.rm_file(unfinished)
 
 
 def file_name(key: str | int, number: int, extension: str) -> str:
