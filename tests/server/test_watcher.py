@@ -26,6 +26,7 @@ def session(id_="a-1", **given):
     nothing = dict.fromkeys(("eta_s", "usd", "kernel", "notebook", "breaker", "submission"))
     return SessionItem(
         **{"id": id_, "name": id_, "counts": counts, "started": "", "seconds": 1.0, "can": [], "untaken": []}
+        | {"outside_hours": False}
         | empty
         | nothing
         | told

@@ -214,11 +214,12 @@ class TestTold:
 
     def test_in_reason_live_status_and_once_a_closing_in_the_log(self, tmp_path):
         """By the clock on the wall, with its zone."""
-        clock, told = clock_at("2026-06-02 06:59"), []
+        clock, told, shown = clock_at("2026-06-02 06:59"), [], set()
 
         async def look():
             while True:
                 told.append((session.reason, session.live_status.waiting))
+                shown.add((session.live_status.outside_hours, session.counts.running > 0))
                 await asyncio.sleep(3600)
 
         session = night(clock, tmp_path, Work(clock, seconds=1800), range(24))
@@ -228,6 +229,8 @@ class TestTold:
         first, second = (f"outside working hours: goes on at 01:00 on 2026-06-0{day} (Europe/Berlin)" for day in "34")
         assert told[1] == (first, first)
         assert ("", "") in told
+        assert {outside for outside, is_running in shown if is_running} == {False}
+        assert (True, False) in shown
         assert heard == [first, second]
         assert session.reason == ""
         assert (session.log()["event"] == "adjourned").sum() == 2

@@ -36,6 +36,7 @@ export interface Head {
   state: State;
   reason: string;
   waiting: string;
+  outside_hours: boolean;
   counts: Counts;
   started_s: number;
   elapsed_s: number;

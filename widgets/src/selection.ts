@@ -30,12 +30,13 @@ interface Stated {
   state: Head["state"];
   counts: Counts;
   can: string[];
+  outside_hours: boolean;
 }
 
-/** The state that a session shows: one that ended with failures has not just completed, and one that waits for its start
- * has yet to begin. */
-export function shownState({ state, counts, can }: Stated): Head["state"] | "partly" {
-  if (can.includes("start_now")) return "planned";
+/** The state that a session shows: one that ended with failures has not just completed, and one that waits for its start,
+ * or for its working hours, has yet to begin. */
+export function shownState({ state, counts, can, outside_hours }: Stated): Head["state"] | "partly" {
+  if (can.includes("start_now") || (state === "running" && outside_hours)) return "planned";
   return state === "completed" && counts.failed + counts.timeout ? "partly" : state;
 }
 

@@ -28,6 +28,7 @@ export interface SessionItem {
   notebook: string | null;
   breaker: BreakerState | null;
   waiting: string;
+  outside_hours: boolean;
   where: string;
   can: Verb[];
   untaken: Verb[];
@@ -81,6 +82,7 @@ export interface Session {
   notebook: string | null;
   breaker: BreakerState | null;
   waiting: string;
+  outside_hours: boolean;
   where: string;
   can: Verb[];
   untaken: Verb[];

@@ -15,6 +15,7 @@ export function head(changes: Partial<Head> = {}): Head {
     state: "running",
     reason: "",
     waiting: "",
+    outside_hours: false,
     counts: counts({ pending: 3, running: 1, completed: 6, total: 10 }),
     started_s: 1000,
     elapsed_s: 60,

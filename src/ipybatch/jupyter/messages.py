@@ -112,6 +112,7 @@ class Head(msgspec.Struct, kw_only=True):
     Attributes:
         at_s: Unix time of the kernel when the update was sent.
         waiting: Why nothing can start now, in words; "" when something can.
+        outside_hours: Whether it waits for its working hours, and nothing runs.
         started_s: Unix time of the latest start; 0.0 before.
         elapsed_s: Seconds since the start, up to the end.
         eta_low_s: Seconds left, at best and (``eta_high_s``) at worst; None when unknown or ended.
@@ -138,6 +139,7 @@ class Head(msgspec.Struct, kw_only=True):
     state: State
     reason: str
     waiting: str
+    outside_hours: bool
     counts: Counts
     started_s: float
     elapsed_s: float
@@ -423,6 +425,7 @@ def head(session: SessionView) -> Head:
         state=snapshot.state,
         reason=snapshot.reason,
         waiting=status.waiting,
+        outside_hours=status.outside_hours,
         counts=snapshot.counts,
         started_s=snapshot.started_s,
         elapsed_s=snapshot.elapsed_s(now_s),

@@ -53,6 +53,7 @@ def session_of(database: sqlite3.Connection, path: Path, message: Message) -> Se
         notebook=None,  # below which server's root is not known here
         breaker=None if breaker is None else breaker.state,
         waiting="",
+        outside_hours=False,
         where="",
         can=[],  # what is possible now, its server says
         untaken=[],

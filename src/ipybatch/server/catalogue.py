@@ -266,6 +266,7 @@ class Catalogue:
             notebook=notebook,
             breaker=None if told is None or told.breaker_policy is None else told.breaker.state,
             waiting=waiting,
+            outside_hours=told is not None and told.status.outside_hours,
             where=where,
             can=can(row, state, where, told),
             untaken=untaken(row, where),

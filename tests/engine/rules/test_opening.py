@@ -39,6 +39,8 @@ def test_waits_for_its_start_then_for_its_hours():
     assert (
         opening.why(at("2026-06-01 07:00")) == "outside working hours: goes on at 01:00 on 2026-06-02 (Europe/Berlin)"
     )
+    waits = [opening.is_outside_hours(at(f"2026-06-01 {clock}")) for clock in ("02:00", "03:00", "06:59", "07:00")]
+    assert waits == [False, False, False, True]
 
 
 def test_a_clock_that_is_set_back_is_believed():

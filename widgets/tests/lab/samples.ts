@@ -22,6 +22,7 @@ export function item(id: string, changes: Partial<SessionItem> = {}): SessionIte
     notebook: null,
     breaker: null,
     waiting: "",
+    outside_hours: false,
     where: "",
     can: ["pause", "cancel"],
     untaken: [],

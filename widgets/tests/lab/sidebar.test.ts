@@ -4,6 +4,7 @@ import { nextWords, ruleWords } from "../../lab/src/scheduled";
 import { Sidebar } from "../../lab/src/sidebar";
 import { isTold } from "../../lab/src/told";
 import { counts } from "../samples";
+import { stateWords } from "../../src/selection";
 import { batch, change, item, past, queued, root, schedule, tagged, template } from "./samples";
 
 const EVIL = "<img src=x onerror=alert(1)>";
@@ -225,6 +226,7 @@ describe("the side bar", () => {
 
   it("tells what waits for its start as what waits", () => {
     const { words, all } = open([item("a", { can: ["start_now", "cancel"], waiting: "it starts at 22:00 (Europe/Berlin)" })]);
+    expect([item("b", { outside_hours: true }), item("c", { outside_hours: true, state: "paused" }), item("d")].map(stateWords)).toEqual(["waiting", "paused", "running"]);
     expect([all(".ib-card")[0]!.getAttribute("data-is"), all("button.ib-open")[0]!.getAttribute("aria-label")]).toEqual(["planned", "session a, waiting, open"]);
     expect(words(".ib-facts-of")).toEqual(["it starts at 22:00 (Europe/Berlin)"]);
   });

@@ -32,6 +32,7 @@ class SessionItem(msgspec.Struct, kw_only=True):
         notebook: The notebook of that kernel, below the server's root; None where there is none.
         breaker: None where it is not on record.
         waiting: Why nothing can start now; "" when something can.
+        outside_hours: Whether it waits for its working hours, and nothing runs.
         where: Where it runs, such as "in process 42 on host"; "" where nobody runs it.
         can: The commands that are possible now.
         untaken: Commands that were not taken a second after they were asked.
@@ -53,6 +54,7 @@ class SessionItem(msgspec.Struct, kw_only=True):
     notebook: str | None
     breaker: BreakerState | None
     waiting: str
+    outside_hours: bool
     where: str
     can: list[Verb]
     untaken: list[Verb]

@@ -56,6 +56,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
         sharing: Who else uses the resource: sessions of other processes, as people call them.
         running_elsewhere: Attempts of theirs that run.
         starts_s: The start that it waits for, Unix time; 0.0 for none.
+        outside_hours: Whether it waits for its working hours, and nothing runs.
     """
 
     waiting: str = ""
@@ -68,6 +69,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
     sharing: tuple[str, ...] = ()
     running_elsewhere: int = 0
     starts_s: float = 0.0
+    outside_hours: bool = False
 
 
 class Elsewhere(msgspec.Struct, frozen=True):

@@ -75,6 +75,10 @@ class Opening(msgspec.Struct):
         what = "it starts at" if at_s < self.start_s else "outside working hours: goes on at"
         return f"{what} {moment_words(opens_s, at_s, self.zone)}"
 
+    def is_outside_hours(self, at_s: float) -> bool:
+        """Say whether nothing starts as its working hours have yet to begin; before its start it waits for that."""
+        return self.start_s <= at_s < self.opens_s(at_s)
+
     def open_s(self, from_s: float, until_s: float) -> float:
         """Return for how many seconds something may start between two moments, Unix."""
         found_s, at_s = 0.0, from_s

@@ -54,6 +54,7 @@ def read_live_status(
         tuple(map(who, runner.resource.limiter.owners)),
         sum(owner.running for owner in runner.resource.limiter.owners),
         opening.start_s if opening.start_s > unix_s else 0.0,
+        _waits_for_hours(opening, snapshot, unix_s),
     )
 
 
@@ -111,6 +112,12 @@ def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str
         error = shorten(snapshot.last_error, 100, placeholder="...") if scheduler.why == "breaker" else ""
         return f"{why} ({error})" if error else why
     return ""
+
+
+def _waits_for_hours(opening: Opening, snapshot: Snapshot, unix_s: float) -> bool:
+    counts = snapshot.counts
+    has_more = counts.pending > 0 or counts.total is None
+    return opening.is_limited and has_more and not counts.running and opening.is_outside_hours(unix_s)
 
 
 def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float, opening: Opening) -> tuple[float, float] | None:
