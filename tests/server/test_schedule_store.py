@@ -148,7 +148,7 @@ class TestMaking:
                 desk.store.put("night", ScheduleRequest(submission=wrong, every="1d"))
             assert refused.value.field == field
 
-    @pytest.mark.parametrize("name", ["", "a\nb", "n" * 121])
+    @pytest.mark.parametrize("name", ["", "a\nb", "n" * 121, "..", "."])
     def test_a_name_is_one(self, desk, name):
         with pytest.raises(WrongField) as refused:
             desk.store.put(name, request())

@@ -111,8 +111,7 @@ class Head(msgspec.Struct, kw_only=True):
 
     Attributes:
         at_s: Unix time of the kernel when the update was sent.
-        waiting: Why nothing can start now, in words; "" when something can.
-        outside_hours: Whether it waits for its working hours, and nothing runs.
+        waiting: Why nothing can start now, in words; "" when something can.  ``outside_hours``: it is for its hours.
         started_s: Unix time of the latest start; 0.0 before.
         elapsed_s: Seconds since the start, up to the end.
         eta_low_s: Seconds left, at best and (``eta_high_s``) at worst; None when unknown or ended.
@@ -123,8 +122,7 @@ class Head(msgspec.Struct, kw_only=True):
         queued: Numbers of items of high, medium and low priority that have not started; empty where all have the same.
         concurrency: Maximum of concurrent attempts; ``most_concurrency`` is that which the session was made with.
         cool_down_s: Seconds of cool-down left; ``cool_why`` says why, also that of a limit group alone.
-        sharing: Who else uses the resource: sessions of other processes; ``running_elsewhere`` is the number of their
-            attempts that run.
+        sharing: Who else uses the resource: sessions of other processes; ``running_elsewhere``: attempts of theirs.
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, including those of earlier runs.
         facts: What the work tells of itself.

@@ -464,6 +464,9 @@ def _check_name(name: str) -> None:
         check_name(name)
     except InputError as error:
         raise WrongField("name", str(error), value=name) from None
+    if name in {".", ".."}:
+        msg = f"name must be another one, got {name!r}: in an address it is a folder"
+        raise WrongField("name", msg, value=name)
     if len(name) > NAME_LENGTH:
         msg = f"name must be a text of 1 to {NAME_LENGTH} characters, got {len(name)}"
         raise WrongField("name", msg, value=name, allowed={"maxLength": NAME_LENGTH})

@@ -120,6 +120,12 @@ async function within<T>(patience_ms: number, what: (signal: AbortSignal) => Pro
   return Promise.race([what(abort.signal), late]).finally(() => clearTimeout(timer));
 }
 
+/** A name as a part of a path; throws a sentence for one that no address can hold. */
+export function part(name: string): string {
+  if (name === "." || name === "..") throw new Error(`The name must be another one than \u201c${name}\u201d: in an address it is a folder`);
+  return encodeURIComponent(name);
+}
+
 /** A query: what is empty is left out. */
 export function query(values: Record<string, string | number | null>): string {
   const pairs = Object.entries(values).filter(([, value]) => value !== "" && value !== null);

@@ -322,7 +322,9 @@ export class NewBatch {
       this.isReady = !isShort;
       this.settle();
     } catch (error) {
-      if (asked === this.asked) this.quoted.refuse(words(error));
+      if (asked !== this.asked) return;
+      this.quoted.refuse(words(error));
+      this.occasion.told(null); // it would not come at all
     }
   }
 

@@ -3,7 +3,7 @@
 // Rule: nothing is written over, or deleted, that is not as it was read, and nothing without a question.
 import { attribute, h, hidden, text } from "../../src/dom";
 import type { Template, TemplateItem, TemplateList } from "../../src/wire";
-import { Refused, words, type Api } from "./api";
+import { part, Refused, words, type Api } from "./api";
 import { option } from "./field";
 import { overwrite, standing } from "./overwrite";
 import { alike } from "./own";
@@ -20,7 +20,7 @@ export interface Form {
 }
 
 export function pathOf(template: string): string {
-  return `/templates/${encodeURIComponent(template)}`;
+  return `/templates/${part(template)}`;
 }
 
 /** Why one cannot be submitted; "" where it can. */
@@ -122,7 +122,10 @@ export class Shelf {
 
   private async keep(name: string, condition: Record<string, string>): Promise<void> {
     if (!name) return this.say("The template needs a name: it is that of the batch, above.", true);
-    const ask = (): Promise<boolean> => this.form.sure(`Replace template ${name}?`, "It is there, and says something else. What stands here takes its place.", "Replace");
+    const ask = (now: Template | null): Promise<boolean> =>
+      now
+        ? this.form.sure(`Replace template ${name}?`, "It is there, and says something else. What stands here takes its place.", "Replace")
+        : this.form.sure(`Save template ${name}?`, "It was deleted, or cannot be read any more. What stands here takes its place.", "Save");
     await this.act(async () => {
       const made = this.form.template();
       const kept = await overwrite<Template>(this.api, pathOf(name), () => made, condition, ask);

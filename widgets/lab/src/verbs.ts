@@ -3,7 +3,7 @@
 // Rule: a command that was not taken a second after it was asked is not asked again; what can be done instead is offered
 // by name.
 import type { CommandAnswer, CommandRequest, Schedule, ScheduleCommand, Session, Submission, Verb } from "../../src/wire";
-import { Api, words } from "./api";
+import { Api, part, words } from "./api";
 import { standing } from "./overwrite";
 import type { Sessions } from "./sessions";
 import { pathOf as pathOfTemplate } from "./shelf";
@@ -31,7 +31,7 @@ const SCHEDULING: Record<ScheduleCommand["verb"], string> = {
 };
 
 export function pathOf(schedule: string): string {
-  return `/schedules/${encodeURIComponent(schedule)}`;
+  return `/schedules/${part(schedule)}`;
 }
 
 export class Verbs {

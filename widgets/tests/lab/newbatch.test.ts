@@ -209,6 +209,19 @@ describe("the form", () => {
       expect([sent().template, find(".ib-hint[data-wrong]")]).toEqual(["night", null]);
     });
 
+    it("asks before it saves one anew that was deleted elsewhere", async () => {
+      const { field, type, named, table, finish, headers } = await chosen();
+      Object.assign(field("Priority"), { value: "high" });
+      await type("A fox");
+      delete table["GET /templates/night"];
+      table["PUT /templates/night"] = () => Response.json({ message: "there is no such template" }, { status: 412 });
+      finish.sure.mockResolvedValueOnce(false);
+      named("Save changes").click();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(finish.sure).toHaveBeenLastCalledWith("Save template night?", expect.stringContaining("It was deleted"), "Save");
+      expect(headers("PUT")).toHaveLength(1);
+    });
+
     it("says that it cannot be read until another is chosen", async () => {
       const { find, choose } = await chosen({ "GET /templates/night": () => Response.json({ message: "night.toml must be TOML" }, { status: 422 }) });
       await vi.advanceTimersByTimeAsync(2000);
@@ -371,6 +384,22 @@ describe("the form", () => {
     await type("A whale");
     await submit();
     expect("until" in body()).toBe(false);
+  });
+
+  it("says that a name cannot be one, where an address takes it for a folder", async () => {
+    const { type, find, field, named, headers, button, table } = open();
+    Object.assign(field("Repeat"), { value: "1d" });
+    table["PUT /schedules/preview"] = { next: ["2126-12-01T22:00:00"], zone: ZONE };
+    await type("A fox");
+    expect(find(".ib-occasion").textContent).toContain("Next: 1 Dec 2126");
+    find<HTMLInputElement>("input").value = "..";
+    await type("A fox");
+    expect(find(".ib-occasion").textContent).not.toContain("Next:");
+    expect(find(".ib-quoted").textContent).toContain("The name must be another one than \u201c..\u201d");
+    named("Save as template").click();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(find(".ib-said-of").textContent).toContain("The name must be another one than \u201c..\u201d");
+    expect([headers("PUT"), button().disabled]).toEqual([[], true]);
   });
 
   it("tells of tomorrow anew when a day is over", async () => {
