@@ -33,7 +33,12 @@ export const newBatch: JupyterFrontEndPlugin<void> = {
         });
         const widget = new FormTab(form, `ipybatch-new-${(made += 1)}`);
         const ticker = setInterval(() => form.tick(), TICK_MS);
-        const stop = batch.sessions.onChange(() => form.heard(batch.sessions.templates));
+        let known = batch.sessions.templates; // the form has listed them itself: only what comes after that is news
+        const stop = batch.sessions.onChange(() => {
+          if (known === batch.sessions.templates) return;
+          known = batch.sessions.templates;
+          form.heard(known);
+        });
         widget.disposed.connect(() => {
           clearInterval(ticker);
           stop();
