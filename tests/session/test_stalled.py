@@ -89,7 +89,7 @@ watchdog.STOPPED_S = 0.5
 async def work(item):
     if not item:
         print("started", flush=True)
-    async with asyncio.timeout(0.6):
+    async with asyncio.timeout(1.2):
         await asyncio.sleep(0.3)
 
 
@@ -106,6 +106,6 @@ def test_a_process_that_was_stopped_for_a_while_has_seen_no_outage(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "started\n"
         os.kill(process.pid, signal.SIGSTOP)
-        time.sleep(0.8)
+        time.sleep(1.4)
         os.kill(process.pid, signal.SIGCONT)
         assert process.stdout.read().strip().endswith("3")
