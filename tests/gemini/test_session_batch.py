@@ -93,7 +93,7 @@ def test_an_image_that_is_gone_fails_its_own_item(journal, clock, tmp_path):
 
 def test_no_more_jobs_are_alive_than_allowed(journal, clock):
     """The service refuses a third: it is never asked for one, and what another process left counts."""
-    with gemini(batch_delay_s=0.1, max_active_jobs=2) as service:
+    with gemini(batch_delay_s=0.5, max_active_jobs=2) as service:
         options = {"max_requests_per_job": 2, "max_active_jobs": 2, "clock": clock}
         assert clock.run(night(service, journal, 12, **options, poll_s=1, wait_s=1)).state == "failed"
         assert service.jobs == 2
