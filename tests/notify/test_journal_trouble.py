@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import threading
 import time
 
 import pytest
@@ -34,24 +35,30 @@ def test_what_was_sent_is_recorded_as_soon_as_the_journal_can_be_written(live, h
     monkeypatch.setattr(history, "WRITE_S", 0.01)
     monkeypatch.setattr(delivery, "SETTLE_S", 0.01)
     live(work, [1], notify="hook").run()
-    send, tries = delivery.webhook.send, []
+    send, jot, tries = delivery.webhook.send, history.jot, []
+    looking, free = threading.get_ident(), threading.Lock()
 
     with contextlib.closing(sqlite3.connect(journal, isolation_level=None, check_same_thread=False)) as other:
 
         def send_and_hold(channel, parcel):
             send(channel, parcel)
+            free.acquire()
             other.execute("BEGIN IMMEDIATE")
-            monkeypatch.setattr(history, "jot", jot)
 
-        def jot(path, unit, real=history.jot):
+        def jot_or_try(path, unit):
+            if threading.get_ident() == looking:  # for more messages: that is another question
+                with free:
+                    return jot(path, unit)
             tries.append(path)
             if len(tries) == 4:
                 other.execute("ROLLBACK")
-            return real(path, unit)
+                free.release()
+            return jot(path, unit)
 
         monkeypatch.setattr(delivery.webhook, "send", send_and_hold)
+        monkeypatch.setattr(history, "jot", jot_or_try)
         assert delivery.Round(journal).run().sent == 1
-    assert len(tries) > 4  # of them one that looks for more
+    assert len(tries) == 4
     assert len(hook.requests) == 1
     assert notify.outbox(journal)[["state", "attempts"]].values.tolist() == [["sent", 1]]
 
