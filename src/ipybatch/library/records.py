@@ -38,7 +38,7 @@ import platformdirs
 from ipybatch.engine.data.policy import check
 from ipybatch.engine.store import browser_memory
 from ipybatch.engine.store.journal import translated
-from ipybatch.engine.store.journal_file import inode
+from ipybatch.engine.store.journal_file import inode, write_ahead
 from ipybatch.errors import InputError, JournalCorrupt, JournalError
 from ipybatch.library.source import Identity
 
@@ -186,11 +186,12 @@ class Library:
             _create(self.path)
             self._database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self._finish = weakref.finalize(self, self._database.close)
-            (found,) = self._database.execute("PRAGMA application_id").fetchone()
+            # In this order: another process may be making them.
             (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master WHERE sql NOT NULL").fetchone()
+            (found,) = self._database.execute("PRAGMA application_id").fetchone()
             if found != _OURS and (found or tables):
                 raise _not_ours(self.path)
-            self._database.execute("PRAGMA journal_mode = WAL")
+            write_ahead(self._database, BUSY_S)
             self._database.execute("PRAGMA synchronous = NORMAL")
             if found != _OURS:
                 self._database.execute(f"PRAGMA application_id = {_OURS}")

@@ -44,7 +44,7 @@ import msgspec
 from ipybatch.engine.data.background import HAS_THREADS
 from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import registration, schema
-from ipybatch.engine.store.journal_file import Log, identity, inode, read_log, real_path
+from ipybatch.engine.store.journal_file import Log, identity, inode, read_log, real_path, write_ahead
 from ipybatch.engine.store.network_copy import NetworkCopy, home_of
 from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
 
@@ -548,7 +548,7 @@ def _open(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA cache_size = -8000")  # KiB; with the default 2,000 an item costs 2 us more
     try:
         schema.check_ours(database, path)
-        database.execute("PRAGMA journal_mode = WAL")
+        write_ahead(database, BUSY_S)
         database.execute("PRAGMA wal_autocheckpoint = 0")
         schema.migrate(database)
         database.execute("PRAGMA busy_timeout = 0")  # `_begin` waits, where it may

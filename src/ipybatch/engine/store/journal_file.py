@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
+import time
 from pathlib import Path
 
 import msgspec
 
 Inode = tuple[int, int]
 _IN_A_CIRCLE = 1921  # Windows' number for it
+_AGAIN_S = 0.01  # between two tries to switch a file that others are switching
 
 
 def real_path(path: Path) -> Path:
@@ -68,3 +71,26 @@ def inode(path: Path) -> Inode | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def write_ahead(database: sqlite3.Connection, busy_s: float) -> None:
+    """Switch a file to SQLite's write-ahead log.
+
+    Of several processes that do so to a new file at once, SQLite refuses some without waiting, whatever its timeout is.
+
+    Args:
+        busy_s: How long to try again while others hold the file, seconds.
+
+    Raises:
+        sqlite3.Error: It cannot be switched, or is held for longer.
+    """
+    until_s = time.monotonic() + busy_s
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() >= until_s:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return
