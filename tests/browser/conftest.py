@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import sync_playwright
 
-from tests.browser.lab import CHROMIUM_ARGS, Lab, Notebook, clear
-from tools.chromium import ensure
+from tests.browser.lab import Lab, Notebook, chromium, clear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,10 +42,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=ensure(), args=list(CHROMIUM_ARGS))
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

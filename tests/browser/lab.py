@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -24,13 +24,15 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import nbformat
-from playwright.sync_api import expect
+from playwright.sync_api import expect, sync_playwright
+
+from tools.chromium import ensure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from re import Pattern
 
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 CHECKOUT = Path(__file__).parents[2]
 START_S = 60.0
@@ -60,6 +62,15 @@ JUPYTERLAB = (
     "--LabApp.extension_manager=readonly",
     "--LabApp.news_url=",
 )
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the machine's browser, and end it."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=ensure(), args=list(CHROMIUM_ARGS))
+        yield started
+        started.close()
 
 
 def free_port() -> int:

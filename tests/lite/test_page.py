@@ -9,11 +9,10 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.browser.lab import CHROMIUM_ARGS
+from tests.browser.lab import chromium
 from tests.lite.page import BUILT, Demo, DemoNotebook
-from tools.chromium import ensure
 
 pytestmark = [
     pytest.mark.browser,
@@ -75,12 +74,10 @@ def demo() -> Iterator[Demo]:
     server.close()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=ensure(), args=list(CHROMIUM_ARGS))
+@pytest.fixture(scope="module", name="chromium")
+def one_for_all() -> Iterator[Browser]:
+    with chromium() as started:
         yield started
-        started.close()
 
 
 def opened(chromium: Browser, demo: Demo, name: str, sources: list[str]) -> DemoNotebook:
