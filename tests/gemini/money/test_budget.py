@@ -317,17 +317,59 @@ CALL = Call(
 )
 
 
-def test_calls_that_begin_together_share_a_commit(journal):
+@pytest.fixture
+def commits(monkeypatch):
+    made = []
+    monkeypatch.setattr(journals, "on_commit", made.append)
+    return lambda: made.count("after")
+
+
+def test_calls_that_begin_together_share_a_commit(journal, commits):
     opened = open_journal(journal)
-    commits, submit = [], opened.submit
-    opened.submit = lambda *arguments, **more: (commits.append(1), submit(*arguments, **more))
+
+    async def story():
+        log, before = CallLog(opened, SystemClock()), commits()
+        return await asyncio.gather(*(log.begin(CALL) for _ in range(20))), commits() - before
+
+    numbers, made = asyncio.run(story())
+    assert len(set(numbers)) == 20
+    assert made == 1
+
+
+def test_calls_that_begin_and_end_share_the_commit_of_what_is_submitted_meanwhile(journal, commits):
+    opened = open_journal(journal)
 
     async def story():
         log = CallLog(opened, SystemClock())
-        return await asyncio.gather(*(log.begin(CALL) for _ in range(20)))
+        first = await log.begin(CALL)
+        second, before = asyncio.ensure_future(log.begin(CALL)), commits()
+        log.end(first, msgspec.structs.replace(CALL, status="ok", tokens=Tokens(1, 2)))
+        await asyncio.sleep(0)
+        opened.submit(lambda database: None, lambda result, error: None)
+        await second
+        log.close()
+        return commits() - before
 
-    assert len(set(asyncio.run(story()))) == 20
-    assert len(commits) == 1
+    assert asyncio.run(story()) == 1
+    with opened.reader() as database:
+        assert [row[0] for row in database.execute("SELECT status FROM usage ORDER BY id")] == ["ok", SENT]
+
+
+def test_what_fails_beside_a_call_takes_nothing_along(journal):
+    opened, told = open_journal(journal), []
+
+    async def story():
+        log = CallLog(opened, SystemClock())
+        begun = asyncio.ensure_future(log.begin(CALL))
+        await asyncio.sleep(0)
+        opened.submit(lambda database: 1 / 0, lambda result, error: told.append(error))
+        number = await begun
+        log.close()
+        return number
+
+    assert asyncio.run(story()) > 0
+    opened.write(lambda database: None)
+    assert isinstance(told[0], JournalError)
 
 
 @pytest.mark.parametrize("turns", range(5))

@@ -34,7 +34,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,19 @@ def default_path() -> Path:
     return Path(moved) if moved else platformdirs.user_data_path("ipybatch", appauthor=False) / "journal.sqlite3"
 
 
-class _Submitted(msgspec.Struct):
+class Submission(msgspec.Struct):
+    """A unit to be written.
+
+    Attributes:
+        done: Called with its result and error after the commit, on any thread.
+        until_s: When to give up, by the monotonic clock, while another process is writing.
+        size: Bytes to be written, roughly.
+    """
+
     unit: Unit
     done: Done
-    until_s: float = math.inf  # when to give up, while another process is writing
+    until_s: float = math.inf
+    size: int = 0
 
 
 _Answer = tuple[Done, Any, JournalError | None]
@@ -94,17 +103,17 @@ class Journal:
     Attributes:
         path: Where it really is.
         network_copy: Its copy where it was asked to be, if that is a network file system; else None.
-        before: Called before anything is submitted, on any thread: what they submit is on record no later.
+        before: Called when anything is submitted, on any thread: what they return goes before it, in the same commit.
     """
 
     def __init__(self, path: Path) -> None:
         asked = resolved(path)
         self.path = home_of(asked)
         self.network_copy = None if self.path == asked else NetworkCopy(self.path, asked)
-        self.before: list[Callable[[], None]] = []
-        self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
+        self.before: list[Callable[[], Sequence[Submission]]] = []
+        self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
         self._writing = threading.Lock()
-        self._waiting: list[_Submitted] = []  # for another process, in the writer thread
+        self._waiting: list[Submission] = []  # for another process, in the writer thread
         self._commits = 0
         self._slow_until_s = 0.0
         self._closed = False
@@ -135,18 +144,28 @@ class Journal:
             size: Bytes to be written, roughly.
             patience_s: How long to wait while another process is writing; default: `BUSY_S`.
         """
-        for submit_more in self.before:
-            submit_more()
-        submitted = _Submitted(unit, done, time.monotonic() + (BUSY_S if patience_s is None else patience_s))
+        until_s = time.monotonic() + (BUSY_S if patience_s is None else patience_s)
+        self._submit([Submission(unit, done, until_s, size)])
+
+    def flush(self) -> None:
+        """Submit what waits in ``before`` for something to go with."""
+        self._submit([])
+
+    def _submit(self, group: list[Submission]) -> None:
+        for take in self.before:
+            group[:0] = take()
         if self._is_forked:
             msg = f"journal {self.path} was opened before this process was forked: make the session anew in this one"
-            done(None, JournalError(msg))
+            for submission in group:
+                submission.done(None, JournalError(msg))
             return
-        answer = self._commit_here(submitted) if size <= LARGE else None
-        if answer is None:
-            self._queue.put(submitted)
+        answers = self._commit_here(group) if sum([submission.size for submission in group]) <= LARGE else None
+        if answers is None:
+            for submission in group:
+                self._queue.put(submission)
         else:  # with nothing locked: whoever is told may write
-            done(*answer[1:])
+            for done, result, error in answers:
+                done(result, error)
         while self._thread is None and (self._waiting or not self._queue.empty()):
             self._serve_next()
 
@@ -280,15 +299,17 @@ class Journal:
         with self._writing:  # a caller's thread may be in the midst of a commit of its own
             self._database.close()
 
-    def _commit_here(self, submitted: _Submitted) -> _Answer | None:
-        """Commit on the caller's thread; None if that would keep it waiting."""
+    def _commit_here(self, group: list[Submission]) -> list[_Answer] | None:
+        """Commit on the caller's thread; None if that would keep it waiting, or one unit fails among several."""
+        if not group:
+            return []
         if not self._writing.acquire(blocking=False):
             return None
         try:
             started_s = time.monotonic()
             if started_s < self._slow_until_s or self._waiting or not self._queue.empty():
                 return None
-            (answer,) = self._commit([submitted], wait_s=0.0)
+            answers = self._commit_together(group, wait_s=0.0)
         except _Busy:
             return None
         finally:
@@ -298,8 +319,8 @@ class Journal:
             self._slow_until_s = started_s + 5 * took_s
         self._commits += 1
         if self._commits % 64 == 0 and self._wal_is_long():
-            self._queue.put(_Submitted(_checkpoint, lambda result, error: None))
-        return answer
+            self._queue.put(Submission(_checkpoint, lambda result, error: None))
+        return answers
 
     def _serve(self) -> None:
         while self._serve_next():
@@ -330,7 +351,7 @@ class Journal:
                 _checkpoint(self._database)
         return True
 
-    def _commit_or_wait(self, group: list[_Submitted]) -> tuple[list[_Answer], list[_Submitted]]:
+    def _commit_or_wait(self, group: list[Submission]) -> tuple[list[_Answer], list[Submission]]:
         """Commit units; return whom to tell what, and which are to be tried again: another process is writing."""
         try:
             return self._commit(group, wait_s=_ROUND_S) if group else [], []
@@ -341,8 +362,25 @@ class Journal:
             ]
             return refused, [submitted for submitted in group if submitted.until_s > now_s]
 
-    def _commit(self, group: list[_Submitted], *, wait_s: float) -> list[_Answer]:
+    def _commit(self, group: list[Submission], *, wait_s: float) -> list[_Answer]:
         """Run units in one transaction and return whom to tell what; what fails together is tried one by one."""
+        answers = self._commit_together(group, wait_s=wait_s)
+        if answers is not None:
+            return answers
+        answers = []
+        for submission in group:
+            try:
+                answers += self._commit([submission], wait_s=BUSY_S)
+            except _Busy as busy:
+                answers.append((submission.done, None, busy.error))
+        return answers
+
+    def _commit_together(self, group: list[Submission], *, wait_s: float) -> list[_Answer] | None:
+        """Run units in one transaction and return whom to tell what; None if one of several fails: nothing is written.
+
+        Raises:
+            _Busy: Another process is writing.
+        """
         database = self._database
         try:
             _begin(database, wait_s)
@@ -350,25 +388,17 @@ class Journal:
             refusal = _refusal(error, self.path)
             if is_busy(refusal):
                 raise _Busy(refusal) from error
-            return [(submitted.done, None, refusal) for submitted in group]
+            return [(submission.done, None, refusal) for submission in group]
         try:
-            results = [submitted.unit(database) for submitted in group]
+            results = [submission.unit(database) for submission in group]
             on_commit("before")
             database.execute("COMMIT")
             on_commit("after")
         except Exception as error:  # whatever a unit raises: its neighbours are written
             with suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
-            if len(group) == 1:
-                return [(group[0].done, None, _refusal(error, self.path))]
-            answers = []
-            for submitted in group:
-                try:
-                    answers += self._commit([submitted], wait_s=BUSY_S)
-                except _Busy as busy:
-                    answers.append((submitted.done, None, busy.error))
-            return answers
-        return [(submitted.done, result, None) for submitted, result in zip(group, results, strict=True)]
+            return [(group[0].done, None, _refusal(error, self.path))] if len(group) == 1 else None
+        return [(submission.done, result, None) for submission, result in zip(group, results, strict=True)]
 
     def _wal_is_long(self) -> bool:
         try:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.store.journal import Journal, Unit, is_busy, open_journal
+from ipybatch.engine.store.journal import Journal, Submission, Unit, open_journal
 from ipybatch.errors import InputError, JournalError
 from ipybatch.gemini.service.reply import Tokens
 
@@ -105,7 +105,11 @@ def record_calls(journal: Journal, *calls: Call) -> None:
 
 def _write(journal: Journal, unit: Unit) -> None:
     """Hand a unit to the journal's writer, which waits for as long as another program is writing: so do outcomes."""
-    journal.submit(unit, lambda result, error: None, patience_s=math.inf)
+    journal.submit(unit, _ignore, patience_s=math.inf)
+
+
+def _ignore(result: Any, error: JournalError | None) -> None:
+    """Tell nobody."""
 
 
 def _row(call: Call) -> tuple[Any, ...]:
@@ -155,21 +159,23 @@ class _Committed(asyncio.Future[None]):
 class CallLog:
     """Calls of a session in the journal, each before it is sent; to be used on one event loop.
 
-    Calls that begin at the same time share one commit, and so do those that end; the ends are on record before whatever
-    is submitted after them.
+    Calls that begin or end at the same time share one commit, that of an outcome where one comes within two turns of
+    the loop. The ends are on record no later than whatever is submitted after them.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal, self._clock = journal, clock
+        self._thread = threading.get_ident()
         self._begun: list[_Begun] = []
         self._committed: _Committed | None = None
         self._ended: deque[tuple[Any, ...]] = deque()
-        journal.before.append(self._write_ends)
+        self._turns = 0  # of the loop, until what waits is written by itself
+        journal.before.append(self._take)
 
     def close(self) -> None:
         """Write what waits."""
-        self._write_ends()
-        self._journal.before.remove(self._write_ends)
+        self._journal.flush()
+        self._journal.before.remove(self._take)
 
     async def begin(self, call: Call) -> int:
         """Record a call that is about to be sent, and return the number of its row.
@@ -182,7 +188,8 @@ class CallLog:
         if (committed := self._committed) is None:
             loop = asyncio.get_running_loop()
             committed = self._committed = _Committed(loop=loop)
-            loop.call_soon(self._flush)
+            self._clock.hold(+1)
+            self._write_soon(loop)
         try:
             await committed
         except asyncio.CancelledError:
@@ -197,40 +204,47 @@ class CallLog:
         credits_ = None if call.credits is None else str(call.credits)
         values = (call.status, *_told(call.tokens), _float(call.usd), credits_, call.ms, number)
         self._ended.append(values)
-        if len(self._ended) == 1:
-            asyncio.get_running_loop().call_soon(self._write_ends)
+        self._write_soon(asyncio.get_running_loop())
 
-    def _write_ends(self) -> None:
-        ended = []
-        while self._ended:  # one by one: whoever submits may be on another thread
+    def _write_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._turns:
+            self._turns = 2
+            loop.call_soon(self._turn, loop)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._turns -= 1
+        if self._turns:
+            loop.call_soon(self._turn, loop)
+        elif self._begun or self._ended:
+            self._journal.flush()
+
+    def _take(self) -> list[Submission]:
+        """Return what waits to be written: the ends on any thread, the calls that begin on the loop's."""
+        taken, ended = [], []
+        while self._ended:
             try:
                 ended.append(self._ended.popleft())
-            except IndexError:
+            except IndexError:  # another thread has taken it
                 break
         if ended:
-            _write(self._journal, lambda database: database.executemany(_END, ended))
+            taken.append(Submission(lambda database: database.executemany(_END, ended), _ignore))
+        if self._committed is not None and threading.get_ident() == self._thread:
+            begun, committed = [one for one in self._begun if not one.is_dropped], self._committed
+            self._begun, self._committed = [], None
+            taken.append(self._beginning(begun, committed))
+        return taken
 
-    def _flush(self) -> None:
-        begun, committed = [one for one in self._begun if not one.is_dropped], self._committed
-        self._begun, self._committed = [], None
-        assert committed is not None
-        self._clock.hold(+1)
-        self._submit(begun, committed, committed.get_loop(), threading.get_ident())
-
-    def _submit(self, begun: list[_Begun], committed: _Committed, loop: asyncio.AbstractEventLoop, thread: int) -> None:
+    def _beginning(self, begun: list[_Begun], committed: _Committed) -> Submission:
         def insert(database: sqlite3.Connection) -> list[int]:
             return [database.execute(_INSERT, one.row).lastrowid or 0 for one in begun]
 
         def tell(ids: list[int] | None, error: JournalError | None) -> None:
-            if threading.get_ident() == thread:
+            if threading.get_ident() == self._thread:
                 answer(ids, error)
             else:
-                loop.call_soon_threadsafe(answer, ids, error)
+                committed.get_loop().call_soon_threadsafe(answer, ids, error)
 
         def answer(ids: list[int] | None, error: JournalError | None) -> None:
-            if error is not None and is_busy(error):  # another program is writing: nothing is sent meanwhile
-                self._submit(begun, committed, loop, thread)
-                return
             self._clock.hold(-1)
             if error is not None:
                 committed.set_exception(error)
@@ -240,7 +254,7 @@ class CallLog:
             self._drop([one for one in begun if one.is_dropped])
             committed.set_result(None)
 
-        self._journal.submit(insert, tell)
+        return Submission(insert, tell)  # waits while another program is writing: nothing is sent meanwhile
 
     def _drop(self, begun: Iterable[_Begun]) -> None:
         """Take calls that were never sent off the record."""

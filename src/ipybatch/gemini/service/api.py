@@ -30,6 +30,7 @@ from ipybatch.engine.data.lenient_json import read_json
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.engine.data.spec import Backend
 from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent, RateLimited, Refused, Transient
+from ipybatch.gemini.service import tls
 from ipybatch.gemini.service.remote import RemoteTransport
 from ipybatch.gemini.service.reply import is_key_refused, is_nothing_allowed, is_storage_full, retry_delay_s
 from ipybatch.gemini.service.transport import DirectTransport
@@ -561,9 +562,11 @@ def connect(
         base_url=base_url,
         timeout=int(timeout_s * 1000),
         retry_options=types.HttpRetryOptions(attempts=1),
+        **tls.kept(),
     )
     # Said, so that GOOGLE_GENAI_USE_VERTEXAI in the environment does not send a key to another service.
     made: Client = genai.Client(vertexai=False, api_key=key, http_options=options)
+    tls.keep(made)
     return made
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipybatch.engine.data.spec import Backend
 from ipybatch.errors import InputError
+from ipybatch.gemini.service import tls
 from ipybatch.gemini.service.transport import LARGE, DirectTransport, needs_environment
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class RemoteTransport:
 
     def __init__(self, client: Client, options: dict[str, Any], backend: Backend) -> None:
         inner: Any = client._api_client
-        if not DirectTransport.is_for(client) or getattr(inner._http_options, "async_client_args", None):
+        if not DirectTransport.is_for(client) or tls.is_of_user(
+            getattr(inner._http_options, "async_client_args", None)
+        ):
             msg = (
                 "backend= needs a client that is made from a key, without a proxy, TLS settings, transport or HTTP"
                 f" client of its own, and aiohttp, got {type(client).__name__}: leave client= or backend= out"

@@ -1,0 +1,44 @@
+"""TLS contexts of Google's client, kept for the clients that are made after the first.
+
+Each client loads the certificates of all authorities three times, some 60 ms of CPU, to no other end than the first.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.genai import Client
+
+Arguments = dict[str, dict[str, Any]]
+_SOURCES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # where the client looks for certificates
+
+_kept: dict[tuple[str | None, ...], Arguments] = {}  # HTTP options of a client, by what the sources say
+
+
+def kept() -> Arguments:
+    """Return HTTP options with the contexts of an earlier client; none before there was one."""
+    return _kept.get(_sources(), {})
+
+
+def keep(client: Client) -> None:
+    """Keep the contexts of a client that has made its own."""
+    inner: Any = client._api_client
+    verify = getattr(inner, "_async_httpx_client_args", {}).get("verify")
+    over_aiohttp = getattr(inner, "_async_client_session_request_args", {}).get("ssl")
+    if all(isinstance(context, ssl.SSLContext) for context in (verify, over_aiohttp)):
+        async_args = {"verify": verify, "ssl": over_aiohttp}
+        _kept.setdefault(_sources(), {"client_args": {"verify": verify}, "async_client_args": async_args})
+
+
+def is_of_user(arguments: Mapping[str, Any] | None) -> bool:
+    """Say whether a client's ``async_client_args`` are others than the kept ones."""
+    return bool(arguments) and not any(arguments == known["async_client_args"] for known in _kept.values())
+
+
+def _sources() -> tuple[str | None, ...]:
+    return tuple(map(os.environ.get, _SOURCES))
