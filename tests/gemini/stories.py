@@ -9,7 +9,8 @@ from ipybatch.gemini.batch.jobs import JobStore
 from ipybatch.gemini.batch.spool import BatchRequest, chunks, spooled
 from ipybatch.gemini.batch.submission import Submission
 from ipybatch.gemini.prompts import to_prompts
-from ipybatch.gemini.service.api import Api, connect
+from ipybatch.gemini.service.api import Api
+from ipybatch.gemini.service.client import connect
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.simulators import serve
 

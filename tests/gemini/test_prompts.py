@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ipybatch import BatchSession, InputError
 from ipybatch.engine.data.plan import Keying, make_plan
 from ipybatch.gemini.prompts import Prompt, to_prompts
-from ipybatch.gemini.service.api import connect
+from ipybatch.gemini.service.client import connect
 from ipybatch.gemini.service.request_config import RequestConfig
 from tests.gemini.conftest import client_arguments
 

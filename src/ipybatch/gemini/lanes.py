@@ -173,7 +173,7 @@ class Lanes(msgspec.Struct):
         return self._online(permits)
 
     async def _online(self, permits: RequestPermits, model: str | None = None) -> dict[str, Any]:
-        files = self.caller.files_of(permits.prompt)
+        files = None
         while True:
             try:
                 async with permits.next():
@@ -181,6 +181,7 @@ class Lanes(msgspec.Struct):
             except NextModel:
                 continue  # with the next model
             except NotReady as error:
+                files = files or self.caller.files_of(permits.prompt)
                 await files.wait(error)
 
     async def _flex(self, permits: RequestPermits, tries: int, again: int) -> dict[str, Any]:
@@ -238,8 +239,11 @@ class RequestPermits:
         """Return what waits for the permit of the next request, and holds it."""
         if self._has_own:
             self._has_own = False
-            return nullcontext()
+            return _AT_ONCE
         return self.attempt.permit(cost_of(self.prompt, self._request_config))
+
+
+_AT_ONCE = nullcontext()
 
 
 def cost_of(prompt: Prompt, request_config: RequestConfig) -> Cost:

@@ -186,7 +186,8 @@ class Caller(msgspec.Struct):
         self.settle(ticket, usd, is_told=answer.tokens.are_told)
         if lane != "online":
             self.money.save(model, lane, None if usd is None else usd - ticket.prepaid)
-        images, files, dropped = list(answer.images), list[str](), names_beside(answer.body)
+        images, dropped = list(answer.images), names_beside(answer.body)
+        files: list[str] = []
         try:
             images += drafts(answer.body) if self.keeps_reply and "thoughts" in dropped else []
             if images and self.images is not None:

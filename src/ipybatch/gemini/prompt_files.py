@@ -44,7 +44,7 @@ class PromptFiles:
         self._were_ready = True
 
     def _names(self) -> list[str]:
-        parts = [part for turn in self._prompt.all_turns() for part in turn.parts if isinstance(part, dict)]
+        parts = [part for part in self._prompt.all_parts() if isinstance(part, dict)]
         found = [_NAME.search(str((part.get("fileData") or {}).get("fileUri"))) for part in parts]
         return list(dict.fromkeys(match[0] for match in found if match))
 

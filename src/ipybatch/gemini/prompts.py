@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -80,12 +80,12 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def text(self) -> str:
         """All text of the prompt, earlier turns first."""
-        return "\n".join([part for part in self._all_parts() if isinstance(part, str)])
+        return "\n".join([part for part in self.all_parts() if isinstance(part, str)])
 
     @property
     def images(self) -> tuple[Image, ...]:
         """All images of the prompt, earlier turns first."""
-        return tuple([part for part in self._all_parts() if isinstance(part, Image)])
+        return tuple([part for part in self.all_parts() if isinstance(part, Image)])
 
     def wire(self, settings: RequestConfig) -> dict[str, Any]:
         """Return the request as the service's JSON, with the content of the images.
@@ -110,7 +110,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def _contents(self) -> list[dict[str, Any]]:
         return [{"role": turn.role, "parts": list(map(_part_to_wire, turn.parts))} for turn in self.all_turns()]
 
-    def _all_parts(self) -> Iterable[Part]:
+    def all_parts(self) -> Sequence[Part]:
+        """Return the parts of all turns, those of the prompt itself last."""
         return [part for turn in self.all_turns() for part in turn.parts] if self.turns else self.parts
 
 

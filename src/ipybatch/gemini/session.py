@@ -54,7 +54,8 @@ from ipybatch.gemini.money.prices import LANES, check_prices
 from ipybatch.gemini.money.quote import BATCH_S
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS
 from ipybatch.gemini.prompts import Prompt, read_prompts, with_samples
-from ipybatch.gemini.service.api import TIMEOUT_S, account_of, find_key
+from ipybatch.gemini.service.api import account_of
+from ipybatch.gemini.service.client import TIMEOUT_S, find_key
 from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.spec import Connection, GeminiSpec

@@ -31,7 +31,8 @@ from ipybatch.gemini.money.prices import Prices
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_call
 from ipybatch.gemini.online_call import Caller
 from ipybatch.gemini.prompts import Prompt
-from ipybatch.gemini.service.api import TIMEOUT_S, Api, connect
+from ipybatch.gemini.service.api import Api
+from ipybatch.gemini.service.client import TIMEOUT_S, connect
 from ipybatch.gemini.service.pacer import GeminiPacer, Model
 from ipybatch.gemini.service.remote import RemoteTransport, check_remote
 from ipybatch.gemini.service.request_config import RequestConfig

@@ -14,7 +14,8 @@ from ipybatch.gemini.batch.jobs import JobGroups, JobStore
 from ipybatch.gemini.batch.pending import BatchPolicy, TooLate
 from ipybatch.gemini.batch.submission import Submission
 from ipybatch.gemini.prompts import to_prompts
-from ipybatch.gemini.service.api import Api, connect
+from ipybatch.gemini.service.api import Api
+from ipybatch.gemini.service.client import connect
 from ipybatch.gemini.service.request_config import RequestConfig
 from tests.gemini.nights import night_service, reached, stars, waited
 from tests.gemini.stories import KEY, MODEL

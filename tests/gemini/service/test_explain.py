@@ -9,7 +9,8 @@ from google.genai.errors import APIError
 from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.rules.classify import classify
 from ipybatch.errors import InputError, Permanent, Refused, Transient
-from ipybatch.gemini.service.api import Missing, NotReady, _kind_of, connect, explain
+from ipybatch.gemini.service.api import Missing, NotReady, _kind_of, explain
+from ipybatch.gemini.service.client import connect
 from ipybatch.simulators.service import as_json
 
 OLD = "You do not have permission to access the File abc or it may not exist."

@@ -16,7 +16,8 @@ from google.genai import types
 
 from ipybatch import InputError, Retry
 from ipybatch.backends import Dask, Threads, WorkerLost
-from ipybatch.gemini.service.api import Api, NotSent, connect
+from ipybatch.gemini.service.api import Api, NotSent
+from ipybatch.gemini.service.client import connect
 from ipybatch.gemini.service.remote import Sender
 from ipybatch.simulators.service import as_json, as_page
 from tests.gemini.conftest import KEY, MODEL

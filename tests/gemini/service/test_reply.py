@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ipybatch import Transient
 from ipybatch.engine.data.outcome import encode_result
 from ipybatch.gemini.prompts import to_prompts
-from ipybatch.gemini.service.api import connect
+from ipybatch.gemini.service.client import connect
 from ipybatch.gemini.service.reply import (
     UNTOLD,
     Answer,

@@ -22,7 +22,8 @@ from ipybatch import Permanent, RateLimited, Refused, Retry, Transient
 from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.gemini import generate
 from ipybatch.gemini.prompts import to_prompts
-from ipybatch.gemini.service.api import TIMEOUT_S, Api, NotSent, connect
+from ipybatch.gemini.service.api import Api, NotSent
+from ipybatch.gemini.service.client import TIMEOUT_S, connect
 from ipybatch.gemini.service.reply import read_refusal
 from ipybatch.gemini.service.request_config import _ELSEWHERE, RequestConfig
 from ipybatch.gemini.service.transport import DirectTransport

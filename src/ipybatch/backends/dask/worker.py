@@ -423,7 +423,7 @@ class WorkerAttempt(Attempt):
     def is_billed(self, is_billed: bool) -> None:
         if is_billed is not self._is_paid:
             self._is_paid = is_billed
-            self._on_loop(lambda: self._there.bill(is_billed))
+            self._on_loop(self._there.bill, is_billed)
 
     def add(self, items: Any) -> int:
         """Refuse: the plan is the driver's, and this would wait for it in the worker's loop.

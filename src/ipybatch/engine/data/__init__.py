@@ -12,4 +12,5 @@ clock    the time as a parameter
 local_time  what a clock on the wall says: zones, the next 22:00, working hours
 lenient_json  JSON that strict readers refuse
 loop_call  a function handed to the thread of an event loop
+after_turns  a call a few turns of the event loop later
 """

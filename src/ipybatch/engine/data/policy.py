@@ -70,6 +70,8 @@ def check_bound(field: str, value: Any) -> float | None:
 
 def as_count(value: Any) -> int | None:
     """Return a whole number as Python's; None for what is none."""
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":  # numpy 1 counts with its own, too
         return None
     try:

@@ -137,6 +137,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _amount(amount: Any, unit: Any) -> float:
+    if type(amount) is float and 0 <= amount < math.inf:
+        return amount
     try:
         number = math.nan if isinstance(amount, str | bytes | bool) else float(amount)
     except (TypeError, ValueError, OverflowError):

@@ -23,6 +23,7 @@ from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.rules.limiter import NO_COST, Cost, Permit
 from ipybatch.errors import InputError, Withheld
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _LAST_GROUP = 2**31 - 1
@@ -115,7 +116,7 @@ class Attempt:
             Withheld: The attempt has ended.
         """
         number = check_count("group", group, low=0, high=_LAST_GROUP)
-        self._on_loop(lambda: self._engine.join(number))
+        self._on_loop(self._engine.join, number)
 
     def add(self, items: Iterable[Any]) -> int:
         """Bring further items into the session, as the members of a guild; return how many of them are to run.
@@ -129,7 +130,7 @@ class Attempt:
             Withheld: The attempt has ended.
         """
         given = read_whole(items)  # here: a generator of the user's may block
-        return self._on_loop(lambda: self._engine.add(given))
+        return self._on_loop(self._engine.add, given)
 
     def heed(self, answer: Any) -> None:
         """Hold to what a good answer's headers say of the service's limits: hand over the answer, or its headers.
@@ -149,7 +150,7 @@ class Attempt:
         if not hasattr(headers, "items"):
             msg = f"heed() must be given a response or a mapping of headers, got {short(answer)}"
             raise InputError(msg)
-        self._on_loop(lambda: self._engine.heed(headers))
+        self._on_loop(self._engine.heed, headers)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -158,12 +159,12 @@ class Attempt:
         Raises:
             Withheld: The attempt has ended.
         """
-        self._on_loop(lambda: self._engine.stand(+1))
+        self._on_loop(self._engine.stand, +1)
         try:
             yield
         finally:
             if not self._is_over:
-                self._on_loop(lambda: self._engine.stand(-1))
+                self._on_loop(self._engine.stand, -1)
 
     def settle(self, **actual: float) -> None:
         """Say what the attempt really cost, by unit: ``attempt.settle(tokens=731)``.
@@ -186,15 +187,16 @@ class Attempt:
             msg = f"the attempt at {self.key} has ended: nothing can be asked for it any more"
             raise Withheld(msg)
 
-    def _on_loop(self, function: Callable[[], T]) -> T:
+    def _on_loop(self, function: Callable[[S], T], argument: S) -> T:
         """Call a function on the engine's loop and return its result."""
+        if threading.get_ident() == self._thread:
+            self._refuse_after_end()
+            return function(argument)
 
         def guarded() -> T:
             self._refuse_after_end()
-            return function()
+            return function(argument)
 
-        if threading.get_ident() == self._thread:
-            return guarded()
         return _result_of(post(self._engine.loop, guarded), self._engine.loop)
 
     async def _acquire(self, cost: Cost) -> Permit:
@@ -334,6 +336,8 @@ def _checked(field: str, cost: Any) -> Cost:
         if not isinstance(unit, str) or not is_encodable(unit):
             msg = f"{field or 'settle()'} must name each unit by text, got {unit!r}"
             raise InputError(msg)
+        if type(amount) is float and 0 <= amount <= _MOST:
+            continue
         if isinstance(amount, bool) or not isinstance(amount, numbers.Real) or not _is_amount(amount):
             name = unit if not field else f"{field}[{unit!r}]"
             msg = f"{name} must be a finite number >= 0, got {amount!r}"

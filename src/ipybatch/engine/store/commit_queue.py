@@ -1,7 +1,8 @@
 """CommitQueue: hands entries to the journal and tells when they are on disk.
 
-Rule: entries that come while a commit is under way go into the next one
-together, and share one future: one for every item costs more than the work.
+Rule: entries that come within a few turns of the loop, or while a commit is
+under way, go into the next one together, and share one future: one for every
+item costs more than the work.
 
 While another program holds the journal's lock, entries wait with their slots,
 and are written when it is free.
@@ -17,11 +18,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from ipybatch.engine.data.after_turns import AfterTurns
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.store.journal import is_busy
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import JournalError
+
+TURNS = 4  # of the loop, from an entry to its commit
 
 
 class _Committed(asyncio.Future[None]):
@@ -61,7 +65,7 @@ class CommitQueue:
         self._entries: list[Entry] = []
         self._committed = _Committed(loop=self._loop)
         self._busy = False
-        self._scheduled: asyncio.Handle | None = None
+        self._soon = AfterTurns(self._loop, TURNS, self._flush)
         self._thread = threading.get_ident()
 
     def add(self, entry: Entry) -> asyncio.Future[None]:
@@ -69,7 +73,7 @@ class CommitQueue:
         self._entries.append(entry)
         if not self._busy:
             self._busy = True
-            self._scheduled = self._loop.call_soon(self._flush)
+            self._soon.ask()
         return self._committed
 
     def bound(self, patience_s: float) -> None:
@@ -77,19 +81,18 @@ class CommitQueue:
         self._until_s = min(self._until_s, time.monotonic() + patience_s)
 
     def commit_now(self, slots: int) -> bool:
-        """Commit without a turn of the loop if that is all there is to wait for; return whether it is done.
+        """Commit without any turn of the loop if that is all there is to wait for; return whether it is done.
 
         Args:
             slots: How many wait for their commit, or run.
         """
-        if self._scheduled is None or len(self._entries) != slots:
+        if not self._soon.is_due or len(self._entries) != slots:
             return False
-        self._scheduled.cancel()
+        self._soon.cancel()
         self._flush()
         return not self._busy
 
     def _flush(self) -> None:
-        self._scheduled = None
         entries, committed = self._entries, self._committed
         self._entries, self._committed = [], _Committed(loop=self._loop)
         self._submit(entries, committed)
@@ -123,7 +126,7 @@ class CommitQueue:
         committed.set_result(None)
         self._busy = bool(self._entries)
         if self._busy:
-            self._scheduled = self._loop.call_soon(self._flush)
+            self._soon.ask()
 
 
 async def written(clock: Clock, write: Callable[[Callable[[JournalError | None], object]], None]) -> None:

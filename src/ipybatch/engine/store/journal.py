@@ -5,20 +5,16 @@ Rule: nothing is acknowledged before its COMMIT.
     submit --> the caller's own thread, when nobody else is writing   --> acknowledge
            `-> queue --> writer thread: BEGIN, unit, unit, ..., COMMIT --> acknowledge
 
-A commit in WAL with synchronous=NORMAL waits for no disk, so the engine makes
-most of them itself: waking another thread and being woken by it costs more
-than the commit (2-6 us an item at 20 items a commit).  Whatever may take long
-goes to the writer thread: checkpoints (they do wait for the disk), large
-results, and everything that is submitted meanwhile, or while another process
-holds the file's lock.  Without threads the caller's own does all of it.
+A commit in WAL with synchronous=NORMAL waits for no disk, so the engine makes most of them itself: waking another
+thread and being woken by it costs more than the commit (2-6 us an item at 20 items a commit). Whatever may take long
+goes to the writer thread: checkpoints (they do wait for the disk), large results, and everything that is submitted
+meanwhile, or while another process holds the file's lock. Without threads the caller's own does all of it.
 
-Commits survive ``kill -9`` of the process; a power cut may lose the last ones.
-What is paid for is written to the disk after its commit (`to_disk`).  Readers
-open connections of their own and never wait.
+Commits survive ``kill -9`` of the process; a power cut may lose the last ones. What is paid for is written to the
+disk after its commit (`to_disk`). Readers open connections of their own and never wait.
 
-The file may be deleted, or another put in its place or copied over it, while
-it is open: SQLite goes on with what nobody finds any more.  So whoever reads
-it, takes a lease, renews one or ends a run looks first whether it is still
+The file may be deleted, or another put in its place or copied over it, while it is open: SQLite goes on with what
+nobody finds any more. So whoever reads it, takes a lease, renews one or ends a run looks first whether it is still
 there; the latter two also read it as others do (`check_seen`).
 
 One subject, hence its length: one file, as long as it is open.
@@ -364,8 +360,7 @@ class Journal:
 
     def _commit(self, group: list[Submission], *, wait_s: float) -> list[_Answer]:
         """Run units in one transaction and return whom to tell what; what fails together is tried one by one."""
-        answers = self._commit_together(group, wait_s=wait_s)
-        if answers is not None:
+        if (answers := self._commit_together(group, wait_s=wait_s)) is not None:
             return answers
         answers = []
         for submission in group:

@@ -38,7 +38,6 @@ from ipybatch.engine.rules.limiter import (
     Limiter,
     Permit,
     Spent,
-    cost_in,
     held_s,
 )
 from ipybatch.engine.store.alarm import Alarm
@@ -256,9 +255,9 @@ class SharedLimiter(SharedCoolDowns):
         if id(permit) in self._in_flight:
             cost = permit.cost
             if cost is not NO_COST or actual:
-                told = {**cost, **actual}
-                for unit in {"requests", *told}:
-                    self._link.keep(now_s, unit, cost_in(unit, told))
+                told = {"requests": 1.0, **cost, **actual}
+                for unit, amount in told.items():
+                    self._link.keep(now_s, unit, amount)
             elif now_s < self._link.merges_until_s:
                 latest = self._link.latest
                 latest[0] = now_s

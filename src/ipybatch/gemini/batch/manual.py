@@ -32,7 +32,8 @@ from ipybatch.gemini.money.budget import Budget, Money
 from ipybatch.gemini.money.prices import Prices, check_prices
 from ipybatch.gemini.money.usage import spent_by_job
 from ipybatch.gemini.prompts import Prompt, to_prompts
-from ipybatch.gemini.service.api import Api, Operation, connect
+from ipybatch.gemini.service.api import Api, Operation
+from ipybatch.gemini.service.client import connect
 from ipybatch.gemini.service.request_config import RequestConfig, Schema
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -323,30 +323,33 @@ class Money(msgspec.Struct):
         while self.account is not None and self.credits_held:
             self.account.refund(self.credits_held.popitem()[1])
 
-    @contextmanager
-    def credits_for(self, prompt: Prompt, lane: str, session: str) -> Iterator[None]:
-        """Reserve the credits of a call; take them if it succeeds, refund them if it fails.
+    def credits_for(self, prompt: Prompt, lane: str, session: str) -> AbstractContextManager[None]:
+        """Return what reserves the credits of a call, takes them if it succeeds, and refunds them if it fails.
 
         Raises:
             Withheld: The account has too few credits.
         """
-        amount = find_credits(prompt.operation, 1, lane)
-        if self.account is None or amount is None:
-            yield
-            return
-        reference = f"{session}: {prompt.id}"
+        if self.account is None or (amount := find_credits(prompt.operation, 1, lane)) is None:
+            return _NO_CREDITS
+        return self._credits(self.account, amount, prompt.operation, f"{session}: {prompt.id}")
+
+    @contextmanager
+    def _credits(self, account: CreditAccount, amount: Decimal, operation: str, reference: str) -> Iterator[None]:
         reservation = self.credits_held.pop((reference, amount), None)
         try:
             if reservation is None:
-                reservation = self.account.reserve(amount, prompt.operation, reference)
+                reservation = account.reserve(amount, operation, reference)
         except InsufficientCredits as error:
             raise Withheld(str(error)) from error
         try:
             yield
         except BaseException:
-            self.account.refund(reservation)
+            account.refund(reservation)
             raise
-        self.account.settle(reservation, amount)
+        account.settle(reservation, amount)
+
+
+_NO_CREDITS = nullcontext()
 
 
 def _cost(rates: Rates, most: Most, asked: int, answered: int) -> Decimal:

@@ -189,20 +189,20 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     def cost(self, tokens: Tokens) -> Decimal:
         """Return the cost of tokens, USD; of counts that contradict each other, each is at most the whole."""
         asked, answered = tokens.in_ or 0, tokens.out or 0
-        cached = min(tokens.cached, asked)
-        cached_audio = min(tokens.cached_audio, tokens.audio, cached)
-        audio = min(tokens.audio - cached_audio, asked - cached)
-        drawn = min(tokens.image_in, asked - cached - audio)
-        image = min(tokens.image, answered)
-        million = (
-            (asked - cached - audio - drawn) * self.in_
-            + (cached - cached_audio) * self.cached
-            + cached_audio * self.cached_audio
-            + audio * self.audio
-            + drawn * self.image_in
-            + (answered - image + (tokens.thoughts or 0)) * self.out
-            + image * self.image
-        )
+        million = asked * self.in_ + (answered + (tokens.thoughts or 0)) * self.out
+        if tokens.cached or tokens.audio or tokens.image_in:
+            cached = min(tokens.cached, asked)
+            cached_audio = min(tokens.cached_audio, tokens.audio, cached)
+            audio = min(tokens.audio - cached_audio, asked - cached)
+            drawn = min(tokens.image_in, asked - cached - audio)
+            million += (
+                (cached - cached_audio) * (self.cached - self.in_)
+                + cached_audio * (self.cached_audio - self.in_)
+                + audio * (self.audio - self.in_)
+                + drawn * (self.image_in - self.in_)
+            )
+        if tokens.image:
+            million += min(tokens.image, answered) * (self.image - self.out)
         return million * self.share / 1_000_000 + self.fee(tokens.searches)
 
     def fee(self, searches: int) -> Decimal:

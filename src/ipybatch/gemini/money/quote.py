@@ -40,7 +40,7 @@ from ipybatch.gemini.money.prices import LANES, Price, Prices, price_of
 from ipybatch.gemini.money.tokens import Size, count_size, estimate_answer, mean, size_of
 from ipybatch.gemini.money.usage import MeasuredTokens, measured_tokens
 from ipybatch.gemini.prompts import Prompt, to_prompts
-from ipybatch.gemini.service.api import connect
+from ipybatch.gemini.service.client import connect
 from ipybatch.gemini.service.pacer import DEFAULT_MODEL, MOST, SEQUENTIAL, Model, automatic_concurrency
 from ipybatch.gemini.service.reply import Tokens
 from ipybatch.gemini.service.request_config import RequestConfig

@@ -64,11 +64,11 @@ class Size(msgspec.Struct, frozen=True):
 
 def estimate_input(prompt: Prompt, request_config: RequestConfig) -> int:
     """Return the estimated input tokens of a call, >= 1."""
-    parts = [part for turn in prompt.all_turns() for part in turn.parts]
+    parts = prompt.all_parts()
     texts = [part for part in parts if isinstance(part, str)]
     files = len(parts) - len(texts)
     texts += request_config.texts(prompt.system, prompt.config)
-    return max(1, sum(math.ceil(len(text) / CHARACTERS_PER_TOKEN) for text in texts) + INPUT_IMAGE_TOKENS * files)
+    return max(1, sum([math.ceil(len(text) / CHARACTERS_PER_TOKEN) for text in texts]) + INPUT_IMAGE_TOKENS * files)
 
 
 def estimate_answer(
@@ -140,10 +140,9 @@ def most_beside(request_config: RequestConfig, system: str | None, config: Mappi
 
 def most_call(prompt: Prompt, beside: Most) -> Most:
     """Return the bound of a call, with that of what is sent beside the prompt's contents."""
-    turns = prompt.all_turns()
-    asked, has_audio = beside.asked + _TURN_BYTES * len(turns), beside.has_audio
+    asked, has_audio = beside.asked + _TURN_BYTES * (len(prompt.turns) + 1), beside.has_audio
     is_open = beside.is_open or beside.has_cache
-    for part in [part for turn in turns for part in turn.parts]:
+    for part in prompt.all_parts():
         if isinstance(part, str):
             asked += len(part) if part.isascii() else len(part.encode(errors="surrogatepass"))
         elif isinstance(part, Mapping):

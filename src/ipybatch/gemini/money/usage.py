@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ipybatch.engine.data.after_turns import AfterTurns
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.store.commit_queue import TURNS
 from ipybatch.engine.store.journal import Journal, Submission, Unit, open_journal
 from ipybatch.errors import InputError, JournalError
 from ipybatch.gemini.service.reply import Tokens
@@ -159,8 +161,8 @@ class _Committed(asyncio.Future[None]):
 class CallLog:
     """Calls of a session in the journal, each before it is sent; to be used on one event loop.
 
-    Calls that begin or end at the same time share one commit, that of an outcome where one comes within two turns of
-    the loop. The ends are on record no later than whatever is submitted after them.
+    Calls that begin or end within a few turns of the loop share one commit, that of outcomes where some come meanwhile.
+    The ends are on record no later than whatever is submitted after them.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
@@ -169,11 +171,12 @@ class CallLog:
         self._begun: list[_Begun] = []
         self._committed: _Committed | None = None
         self._ended: deque[tuple[Any, ...]] = deque()
-        self._turns = 0  # of the loop, until what waits is written by itself
+        self._soon = AfterTurns(asyncio.get_running_loop(), TURNS + 1, journal.flush)
         journal.before.append(self._take)
 
     def close(self) -> None:
         """Write what waits."""
+        self._soon.cancel()
         self._journal.flush()
         self._journal.before.remove(self._take)
 
@@ -186,10 +189,9 @@ class CallLog:
         begun = _Begun(_row(call))
         self._begun.append(begun)
         if (committed := self._committed) is None:
-            loop = asyncio.get_running_loop()
-            committed = self._committed = _Committed(loop=loop)
+            committed = self._committed = _Committed()
             self._clock.hold(+1)
-            self._write_soon(loop)
+            self._soon.ask()
         try:
             await committed
         except asyncio.CancelledError:
@@ -200,23 +202,11 @@ class CallLog:
         return begun.id
 
     def end(self, number: int, call: Call) -> None:
-        """Record the end of a call, in the turn of the loop after this one, or before what is submitted till then."""
+        """Record the end of a call, a few turns of the loop after this one, or before what is submitted till then."""
         credits_ = None if call.credits is None else str(call.credits)
         values = (call.status, *_told(call.tokens), _float(call.usd), credits_, call.ms, number)
         self._ended.append(values)
-        self._write_soon(asyncio.get_running_loop())
-
-    def _write_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._turns:
-            self._turns = 2
-            loop.call_soon(self._turn, loop)
-
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._turns -= 1
-        if self._turns:
-            loop.call_soon(self._turn, loop)
-        elif self._begun or self._ended:
-            self._journal.flush()
+        self._soon.ask()
 
     def _take(self) -> list[Submission]:
         """Return what waits to be written: the ends on any thread, the calls that begin on the loop's."""

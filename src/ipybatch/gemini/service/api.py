@@ -10,14 +10,11 @@ One subject, whence more than 500 lines: what is asked of the service, how its a
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
-import importlib
 import json
-import os
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,10 +24,9 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.lenient_json import read_json
-from ipybatch.engine.data.masking import mask, register
+from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.spec import Backend
-from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent, RateLimited, Refused, Transient
-from ipybatch.gemini.service import tls
+from ipybatch.errors import BatchError, Permanent, RateLimited, Refused, Transient
 from ipybatch.gemini.service.remote import RemoteTransport
 from ipybatch.gemini.service.reply import is_key_refused, is_nothing_allowed, is_storage_full, retry_delay_s
 from ipybatch.gemini.service.transport import DirectTransport
@@ -42,7 +38,6 @@ if TYPE_CHECKING:
 Asked = Literal["content", "content with a file", "create", "list", "named"]  # the last: a job or a file by its name
 RemoteState = Literal["pending", "running", "succeeded", "failed", "cancelled", "expired"]
 
-TIMEOUT_S = 600.0  # for one request of generate_content
 ANSWER_TIMEOUT_S = 300.0  # for one request about jobs
 FILE_TIMEOUT_S = 3600.0
 PAGE = 100
@@ -322,17 +317,25 @@ class Api:
             answer = await self._client.aio._api_client.async_request(method, path, body or {}, _once(self._timeout_s))
             return _read(answer.body or b"", asked)
 
-    @contextlib.contextmanager
-    def _asking(self, asked: Asked = "list") -> Iterator[None]:
+    def _asking(self, asked: Asked = "list") -> _Asking:
+        return _Asking(self._clock, asked)
+
+
+class _Asking:
+    """A request that is under way: a virtual clock stands still, and errors of any transport become ours."""
+
+    __slots__ = ("_asked", "_clock")
+
+    def __init__(self, clock: Clock, asked: Asked) -> None:
+        self._clock, self._asked = clock, asked
+
+    def __enter__(self) -> None:
         self._clock.hold(+1)
-        try:
-            yield
-        except (BatchError, asyncio.CancelledError):
-            raise
-        except Exception as error:  # of any transport
-            raise explain(error, asked) from error
-        finally:
-            self._clock.hold(-1)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._clock.hold(-1)
+        if isinstance(error, Exception) and not isinstance(error, BatchError):
+            raise explain(error, self._asked) from error
 
 
 def account_of(key: str) -> str:
@@ -517,59 +520,6 @@ def _number(value: Any) -> int:
         return 0
 
 
-def connect(
-    api_key: str | None = None,
-    base_url: str | None = None,
-    client: Client | None = None,
-    *,
-    timeout_s: float = TIMEOUT_S,
-) -> Client:
-    """Return a client that sends each request once.
-
-    Args:
-        api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
-        base_url: Address of another server, such as a simulator.
-        client: A client of the user's own, returned unchanged; its key is masked in all output too.
-        timeout_s: Time limit of one request, seconds.
-
-    Raises:
-        InputError: There is no key, or an argument is invalid.
-        MissingExtra: google-genai is not installed.
-    """
-    if client is not None:
-        if not hasattr(client, "aio"):
-            msg = f"client must be a google.genai.Client, got {client!r}"
-            raise InputError(msg)
-        if getattr(client, "vertexai", False) is True:
-            msg = "client must be one of the Gemini Developer API, got one of Vertex AI: make it with vertexai=False"
-            raise InputError(msg)
-        its_key = getattr(getattr(client, "_api_client", None), "api_key", None)
-        if isinstance(its_key, str):
-            register(its_key)
-        return client
-    key = find_key(api_key)
-    if base_url is not None and not str(base_url).startswith(("http://", "https://")):
-        msg = f"base_url must be an address such as 'https://gateway.example', got {mask(repr(base_url))}"
-        raise InputError(msg)
-    try:
-        from google import genai
-        from google.genai import types
-    except ImportError:
-        raise MissingExtra("gemini") from None
-    with contextlib.suppress(ImportError):  # of uploads: loaded by the first one, it would hold the engine's loop
-        importlib.import_module("anyio._backends._asyncio")
-    options = types.HttpOptions(
-        base_url=base_url,
-        timeout=int(timeout_s * 1000),
-        retry_options=types.HttpRetryOptions(attempts=1),
-        **tls.kept(),
-    )
-    # Said, so that GOOGLE_GENAI_USE_VERTEXAI in the environment does not send a key to another service.
-    made: Client = genai.Client(vertexai=False, api_key=key, http_options=options)
-    tls.keep(made)
-    return made
-
-
 def count_tokens(client: Client, model: str, request: Mapping[str, Any]) -> int:
     """Return the service's count of a request's input tokens, its system instruction included.
 
@@ -579,20 +529,3 @@ def count_tokens(client: Client, model: str, request: Mapping[str, Any]) -> int:
     body: dict[str, object] = {"generateContentRequest": {"model": _path(model), **request}}
     answer = client._api_client.request("post", f"{_path(model)}:countTokens", body, _once(ANSWER_TIMEOUT_S))
     return int(msgspec.json.decode(answer.body or "{}")["totalTokens"])
-
-
-def find_key(api_key: str | None) -> str:
-    """Return the key to use, after registering it to be masked in all output.
-
-    Raises:
-        InputError: There is no key, or it is malformed.
-    """
-    key = api_key or os.environ.get("GEMINI_API_KEY") or os.environ.get("GOOGLE_API_KEY")
-    if not key or not isinstance(key, str) or not key.strip():
-        msg = "api_key must be a Gemini API key: pass it, or set GEMINI_API_KEY (https://aistudio.google.com/apikey)"
-        raise InputError(msg)
-    register(key := key.strip())
-    if not (key.isascii() and key.isprintable()):  # no header could carry it; the message omits the key
-        msg = "api_key must be one line of ASCII letters, got others among them: copy it again"
-        raise InputError(msg)
-    return key

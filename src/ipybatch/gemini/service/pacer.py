@@ -455,7 +455,7 @@ class GeminiPacer:
     def start(self, now_s: float, cost: Cost) -> None:
         """Count a request that starts."""
         if cost_in("requests", cost):
-            pace = self._next(now_s, cost)[1]
+            pace = self._pacers[0] if self.has_one else self._next(now_s, cost)[1]
             pace.in_flight += 1
             pace.start(now_s, cost)
             start = Start(pace)

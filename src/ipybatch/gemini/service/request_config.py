@@ -73,6 +73,8 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
     modalities: tuple[str, ...] = ()
     lane: str = "online"
     _common: bytes = b""
+    _wants_image: bool = False
+    _texts: list[str] = []
 
     def __post_init__(self) -> None:
         check_system(self.system, "system")
@@ -84,6 +86,8 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
         set_(self, "schema", None if self.schema is None else Schema.of(self.schema))
         set_(self, "config", check_config(self.config, "config"))
         set_(self, "_common", _encode(self._fixed(None, {})))
+        set_(self, "_wants_image", "IMAGE" in self.generation({}).get("responseModalities", ()))
+        set_(self, "_texts", self._read_texts(None, {}))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of which a change makes every item run again, as JSON values; the lane is not one."""
@@ -91,6 +95,8 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def wants_image(self, config: Mapping[str, Any]) -> bool:
         """Say whether a prompt with this config of its own requests an image."""
+        if not config:
+            return self._wants_image
         return "IMAGE" in self.generation(config).get("responseModalities", ())
 
     def wire(self, contents: list[dict[str, Any]], system: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +135,9 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
             system: The prompt's own system instruction; replaces the common one.
             config: The prompt's own generation config; overrides fields of the common one.
         """
+        return self._texts if system is None and not config else self._read_texts(system, config)
+
+    def _read_texts(self, system: str | None, config: Mapping[str, Any]) -> list[str]:
         sent = self.generation(config)
         system = self.system if system is None else system
         described = [msgspec.json.encode(sent[name]).decode() for name in _DESCRIBED if name in sent]

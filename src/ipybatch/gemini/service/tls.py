@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from google.genai import Client
 
-Arguments = dict[str, dict[str, Any]]
 _SOURCES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # where the client looks for certificates
 
-_kept: dict[tuple[str | None, ...], Arguments] = {}  # HTTP options of a client, by what the sources say
+
+class Arguments(TypedDict, total=False):
+    """HTTP options of a client."""
+
+    client_args: dict[str, Any]
+    async_client_args: dict[str, Any]
+
+
+_kept: dict[tuple[str | None, ...], Arguments] = {}  # by what the sources say
 
 
 def kept() -> Arguments:
@@ -30,7 +36,7 @@ def keep(client: Client) -> None:
     inner: Any = client._api_client
     verify = getattr(inner, "_async_httpx_client_args", {}).get("verify")
     over_aiohttp = getattr(inner, "_async_client_session_request_args", {}).get("ssl")
-    if all(isinstance(context, ssl.SSLContext) for context in (verify, over_aiohttp)):
+    if isinstance(verify, ssl.SSLContext) and isinstance(over_aiohttp, ssl.SSLContext):
         async_args = {"verify": verify, "ssl": over_aiohttp}
         _kept.setdefault(_sources(), {"client_args": {"verify": verify}, "async_client_args": async_args})
 

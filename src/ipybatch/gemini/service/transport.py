@@ -78,11 +78,13 @@ class DirectTransport:
         url = self._urls.get(path) or self._url(path)
         given = self._client._async_client_session_request_args
         data = body if len(body) <= LARGE else io.BytesIO(body)  # which is sent in pieces: a whole one holds the loop
-        async with session.post(url, data=data, allow_redirects=False, **given) as answer:
-            if answer.status != 200:
-                from google.genai.errors import APIError
+        answer = await session.post(url, data=data, allow_redirects=False, **given)
+        if answer.status == 200:
+            return await answer.read()  # which gives the connection back, whatever comes
+        async with answer:
+            from google.genai.errors import APIError
 
-                await APIError.raise_for_async_response(answer)
+            await APIError.raise_for_async_response(answer)
             return await answer.read()
 
     async def close(self) -> None:

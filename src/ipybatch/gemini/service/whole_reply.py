@@ -51,7 +51,7 @@ def names_beside(body: Mapping[str, Any]) -> list[str]:
         for part in _parts(candidate):
             if len(part) > 1 or "text" not in part:
                 found += _names_of(part)
-    return list(dict.fromkeys(storable(name)[:_LONGEST] for name in found))
+    return list(dict.fromkeys([storable(name)[:_LONGEST] for name in found])) if found else found
 
 
 def _names_of(part: Mapping[str, Any]) -> Iterator[str]:
