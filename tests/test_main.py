@@ -20,6 +20,9 @@ from ipybatch.__main__ import main
 from ipybatch.engine.run import engine_thread
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import plan_rows
+from ipybatch.server.submission_order import to_order, without_server
+from ipybatch.server.submission_store import Submissions
+from ipybatch.server.wire import SubmissionRequest
 from ipybatch.session import follower
 from ipybatch.simulators import serve
 from tests.kernels import Kernel
@@ -460,6 +463,23 @@ class TestSubmit:
         assert (code, err) == (0, "")
         assert "2 of 2 done" in told
         assert run("list")[1].splitlines()[1].split()[:2] == ["x", "completed"]
+
+    def test_it_is_listed_while_it_waits(self, run, place):
+        (place / "games.txt").write_text("440\n570")
+        submit = ("submit", "games", "-r", place / "games.txt", "--name", "x")
+        first = run(*submit)[1].strip()
+        head, line = run("list")[1].splitlines()
+        assert head.split() == ["name", "state", "done", "journal", "reason"]
+        assert line.split() == ["x", "waiting", "0", "of", "2", str(place / "default.db"), "submission", first]
+        assert run("run", first)[0] == 0
+        later = SubmissionRequest(template="games", name="later", requests=[440, 570], start_at="2090-01-05T12:00:00Z")
+        second = Submissions().create(to_order(later, without_server(later))).id
+        done, waits = json.loads(run("list", "--json")[1])
+        assert (done["name"], done["state"], "submission" in done) == ("x", "completed", False)
+        assert waits.keys() - done.keys() == {"submission"}
+        assert (waits["name"], waits["state"], waits["total"], waits["started"]) == ("later", "waiting", 2, None)
+        assert waits["submission"] == second
+        assert f"submission {second}, not before 2090-01-05" in waits["reason"]
 
     def test_as_many_as_there_are(self, run, monkeypatch):
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(list(range(1, 101)))))

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--journal", type=Path, metavar="PATH", help="only this journal")
         return made
 
-    add("list", "list the sessions, oldest first", named=False).add_argument("--json", action="store_true")
+    add("list", "list the sessions, oldest first, then the submissions that wait", named=False).add_argument(
+        "--json", action="store_true"
+    )
     add("show", "show one session, and why its items failed").add_argument("--json", action="store_true")
     for verb, (told, _) in _COMMANDS.items():
         add(verb, told)
@@ -169,9 +171,10 @@ def _find(name: str, journal: Path | None, *, is_running: bool) -> tuple[Path, R
 def _list(journals: dict[Path, list[RecordedRun]], *, as_json: bool) -> int:
     found = [(path, run) for path, runs in journals.items() for run in runs]
     found.sort(key=lambda entry: entry[1].started_s)
+    waiting = _waiting(journals)
     if as_json:
-        return _write_json([_told(path, run) for path, run in found])
-    if not found:
+        return _write_json([*(_told(path, run) for path, run in found), *waiting])
+    if not found and not waiting:
         return _write("no sessions")
     rows = [("name", "state", "done", "failed", "started", "took", "usd", "journal", "reason")]
     rows += [
@@ -188,7 +191,26 @@ def _list(journals: dict[Path, list[RecordedRun]], *, as_json: bool) -> int:
         )
         for path, run in found
     ]
+    rows += [
+        (one["name"], one["state"], f"0 of {one['total']:,}", "", "", "", "", one["journal"], one["reason"])
+        for one in waiting
+    ]
     return _write_table(rows, right=("done", "failed", "took", "usd"))
+
+
+def _waiting(journals: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return the submissions that wait for `run` or for a server, each as `_told` returns a run."""
+    from ipybatch.server import submission_rows
+
+    told: list[dict[str, Any]] = []
+    for path in journals:
+        rows: list[submission_rows.Row] = submission_rows.ask(path, submission_rows.waiting, [])
+        for row in rows:
+            after = "" if row.start_at_s is None else f", not before {_local(row.start_at_s, '%Y-%m-%d %H:%M')}"
+            why = f"submission {row.id}{after}"
+            run = RecordedRun(row.name, 0.0, 0.0, row.requests, 0, 0, 0, 0, 0, "planned", why, None)
+            told.append({**_told(path, run), "started": None, "state": "waiting", "submission": row.id})
+    return told
 
 
 def _write_table(rows: Sequence[tuple[str, ...]], right: Sequence[str] = ()) -> int:

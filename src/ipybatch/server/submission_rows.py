@@ -154,6 +154,12 @@ def queue(database: sqlite3.Connection) -> list[tuple[str, RowState]]:
     return database.execute(asked).fetchall()
 
 
+def waiting(database: sqlite3.Connection) -> list[Row]:
+    """Return those that wait, in the order in which they came."""
+    asked = f"SELECT {COLUMNS} FROM submission WHERE state = 'PENDING' ORDER BY number"  # noqa: S608
+    return list(read(database.execute(asked)))
+
+
 def reference_of(submission: str) -> str:
     """Return what the movements of an account say that they are for."""
     return f"submission {submission}"
