@@ -71,8 +71,9 @@ export class NewBatch {
   /** Whether what stands here can be sent: it was asked what it would take, and not sent since. */
   private isReady = false;
   private isSending = false;
-  /** Whether a template of the user's own fills the fields. */
+  /** Whether a template of the user's own fills the fields, and how they stood before anything was changed there. */
   private isShown = false;
+  private untouched = "";
   private typing: ReturnType<typeof setTimeout> | undefined;
   readonly node: HTMLElement;
 
@@ -113,6 +114,7 @@ export class NewBatch {
     this.node = h("div", "new", this.form, this.follow.node);
     this.node.setAttribute("data-lm-suppress-shortcuts", "true");
     this.arrange();
+    this.untouched = this.stand;
   }
 
   /** What the server offers and allows; `template` is the one of the user's own to begin with. */
@@ -169,6 +171,19 @@ export class NewBatch {
     await this.choose(name || this.draft.base);
   }
 
+  /** Choose another template, unless that would write over what was changed here and is to stay. */
+  private async change(): Promise<void> {
+    const { control } = this.template;
+    const { value } = control;
+    const isFilled = this.isShown || this.shelf.find(value) !== undefined;
+    const lost = `What ${this.shelf.find(value) ? "it says" : "holds by default"} takes the place of what you changed below. Prompts and name stay.`;
+    if (isFilled && this.stand !== this.untouched && !(await this.doors.sure(`Choose ${titleOf(value)}?`, lost, "Choose"))) {
+      control.value = this.draft.template;
+      return;
+    }
+    if (control.value === value) await this.choose(value);
+  }
+
   /** Choose a template, and show what it says, if it is of the user's own. */
   private async choose(name: string): Promise<void> {
     const { control } = this.template;
@@ -192,19 +207,22 @@ export class NewBatch {
   private show(own: Template | null): void {
     this.isShown = own !== null;
     const { lane, model, horizon, by, priority, more } = fieldsOf(own);
-    const shown: [Field<HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement>, string][] = [
-      [this.lane, lane],
-      [this.model, model],
-      [this.horizon, horizon],
-      [this.by, by],
-      [this.priority, priority],
-      [this.more, more],
-      [this.about, own?.description ?? ""],
-    ];
-    for (const [field, value] of shown) field.control.value = value;
+    const values = [lane, model, horizon, by, priority, more, own?.description ?? ""];
+    this.fillable.forEach(({ control }, at) => (control.value = values[at]!));
     this.more.control.rows = Math.min(12, Math.max(2, more.split("\n").length));
     this.details.open = Boolean(model || more);
     this.occasion.fill(own);
+    this.untouched = this.stand;
+  }
+
+  /** The fields that a template fills, beside those of its occasion. */
+  private get fillable(): Field<HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement>[] {
+    return [this.lane, this.model, this.horizon, this.by, this.priority, this.more, this.about];
+  }
+
+  /** What stands in them. */
+  private get stand(): string {
+    return JSON.stringify([this.fillable.map(({ control }) => control.value), this.occasion.once({ template: "" })]);
   }
 
   /** The server cannot be asked. */
@@ -228,7 +246,7 @@ export class NewBatch {
       void this.send();
     });
     this.form.addEventListener("input", () => this.typed());
-    this.template.control.addEventListener("change", () => void this.choose(this.template.control.value));
+    this.template.control.addEventListener("change", () => void this.change());
     this.from.control.addEventListener("change", () => void this.fill());
     this.image.control.addEventListener("change", () => void this.picture());
     this.table.control.addEventListener("change", () => void this.upload());

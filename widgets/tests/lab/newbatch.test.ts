@@ -173,6 +173,38 @@ describe("the form", () => {
       expect(sent()).toEqual({ template: "night", requests: ["A fox"], params: {} });
     });
 
+    it("asks before another takes the place of what was changed", async () => {
+      const { field, type, choose, finish, find } = await chosen();
+      const what = () => [find<HTMLSelectElement>("select").value, ...["Lane", "Priority", "Start"].map((label) => field(label).value)];
+      await choose("text");
+      await choose("night");
+      expect(finish.sure).not.toHaveBeenCalled();
+      Object.assign(field("Start"), { value: "23:00" });
+      await type("A whale");
+      finish.sure.mockResolvedValueOnce(false);
+      await choose("text");
+      expect(finish.sure).toHaveBeenLastCalledWith("Choose Texts?", expect.stringContaining("what you changed"), "Choose");
+      expect(what()).toEqual(["night", "flex", "low", "23:00"]);
+      await choose("text");
+      expect([what(), find<HTMLTextAreaElement>("textarea").value]).toEqual([["text", "batch", "medium", ""], "A whale"]);
+    });
+
+    it("asks before it fills what was chosen by hand, and not where it fills nothing", async () => {
+      const { field, type, choose, finish, find } = open(night);
+      await vi.advanceTimersByTimeAsync(0);
+      Object.assign(field("Priority"), { value: "high" });
+      await type("A fox");
+      await choose("forecast");
+      await choose("text");
+      expect([finish.sure.mock.calls.length, field("Priority").value]).toEqual([0, "high"]);
+      finish.sure.mockResolvedValueOnce(false);
+      await choose("night");
+      expect(finish.sure).toHaveBeenLastCalledWith("Choose night?", expect.any(String), "Choose");
+      expect([find<HTMLSelectElement>("select").value, field("Priority").value]).toEqual(["text", "high"]);
+      await choose("night");
+      expect([find<HTMLSelectElement>("select").value, field("Priority").value]).toEqual(["night", "low"]);
+    });
+
     it("says what is changed, and names no template that says what was taken out", async () => {
       const { field, type, sent } = await chosen();
       Object.assign(field("Lane"), { value: "online" });
