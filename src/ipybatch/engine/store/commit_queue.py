@@ -28,10 +28,11 @@ from ipybatch.errors import JournalError
 TURNS = 4  # of the loop, from an entry to its commit
 
 
-class _Committed(asyncio.Future[None]):
-    """Done after a commit. Several workers wait for it, so that the cancel of one is none of the others."""
+class Committed(asyncio.Future[None]):
+    """Done after a commit; several wait for it, so that the cancel of one is none of the others."""
 
     def cancel(self, msg: Any = None) -> bool:
+        """Stay as it is; return that it does."""
         return False
 
 
@@ -63,7 +64,7 @@ class CommitQueue:
         self._is_locked = False
         self._until_s = math.inf  # how long a lock is waited for
         self._entries: list[Entry] = []
-        self._committed = _Committed(loop=self._loop)
+        self._committed = Committed(loop=self._loop)
         self._busy = False
         self._soon = AfterTurns(self._loop, TURNS, self._flush)
         self._thread = threading.get_ident()
@@ -94,7 +95,7 @@ class CommitQueue:
 
     def _flush(self) -> None:
         entries, committed = self._entries, self._committed
-        self._entries, self._committed = [], _Committed(loop=self._loop)
+        self._entries, self._committed = [], Committed(loop=self._loop)
         self._submit(entries, committed)
 
     def _submit(self, entries: list[Entry], committed: asyncio.Future[None]) -> None:

@@ -29,7 +29,7 @@ import msgspec
 
 from ipybatch.engine.data.after_turns import AfterTurns
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.store.commit_queue import TURNS
+from ipybatch.engine.store.commit_queue import TURNS, Committed
 from ipybatch.engine.store.journal import Journal, Submission, Unit, open_journal
 from ipybatch.errors import InputError, JournalError
 from ipybatch.gemini.service.reply import Tokens
@@ -151,13 +151,6 @@ class _Begun:
         self.row, self.id, self.is_dropped = row, 0, False
 
 
-class _Committed(asyncio.Future[None]):
-    """Done after a commit; several calls wait for it, so that the cancel of one is none of the others."""
-
-    def cancel(self, msg: Any = None) -> bool:
-        return False
-
-
 class CallLog:
     """Calls of a session in the journal, each before it is sent; to be used on one event loop.
 
@@ -169,7 +162,7 @@ class CallLog:
         self._journal, self._clock = journal, clock
         self._thread = threading.get_ident()
         self._begun: list[_Begun] = []
-        self._committed: _Committed | None = None
+        self._committed: Committed | None = None
         self._ended: deque[tuple[Any, ...]] = deque()
         self._soon = AfterTurns(asyncio.get_running_loop(), TURNS + 1, journal.flush)
         journal.before.append(self._take)
@@ -189,7 +182,7 @@ class CallLog:
         begun = _Begun(_row(call))
         self._begun.append(begun)
         if (committed := self._committed) is None:
-            committed = self._committed = _Committed()
+            committed = self._committed = Committed()
             self._clock.hold(+1)
             self._soon.ask()
         try:
@@ -224,7 +217,7 @@ class CallLog:
             taken.append(self._beginning(begun, committed))
         return taken
 
-    def _beginning(self, begun: list[_Begun], committed: _Committed) -> Submission:
+    def _beginning(self, begun: list[_Begun], committed: Committed) -> Submission:
         def insert(database: sqlite3.Connection) -> list[int]:
             return [database.execute(_INSERT, one.row).lastrowid or 0 for one in begun]
 
