@@ -7,6 +7,7 @@ import pytest
 from google import genai
 from google.genai import types
 
+from ipybatch.errors import InputError
 from ipybatch.gemini.service import tls
 from ipybatch.gemini.service.client import connect
 from ipybatch.gemini.service.transport import DirectTransport
@@ -52,6 +53,16 @@ def test_certificates_from_elsewhere_are_loaded(monkeypatch, tmp_path):
     other = [connect(KEY) for _ in range(2)][1]
     assert _contexts(other)[0].cert_store_stats()["x509"] == 2
     assert _contexts(first)[0].cert_store_stats()["x509"] == 1
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_named(monkeypatch, tmp_path, content):
+    path = tmp_path / "bundle.pem"
+    if content is not None:
+        path.write_text(content, "utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(InputError, match=f"SSL_CERT_FILE must name a file of certificates, got '{path}': "):
+        connect(KEY)
 
 
 def test_what_a_user_sets_is_told_apart():

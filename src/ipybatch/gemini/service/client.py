@@ -33,7 +33,7 @@ def connect(
         timeout_s: Time limit of one request, seconds.
 
     Raises:
-        InputError: There is no key, or an argument is invalid.
+        InputError: There is no key, an argument is invalid, or the environment's certificates cannot be read.
         MissingExtra: google-genai is not installed.
     """
     if client is not None:
@@ -65,7 +65,11 @@ def connect(
         **tls.kept(),
     )
     # Said, so that GOOGLE_GENAI_USE_VERTEXAI in the environment does not send a key to another service.
-    made: Client = genai.Client(vertexai=False, api_key=key, http_options=options)
+    try:
+        made: Client = genai.Client(vertexai=False, api_key=key, http_options=options)
+    except OSError as error:  # those of TLS too
+        msg = f"SSL_CERT_FILE must name a file of certificates, got {os.environ.get('SSL_CERT_FILE')!r}: {error}"
+        raise InputError(msg) from error
     tls.keep(made)
     return made
 
