@@ -55,6 +55,20 @@ def test_certificates_from_elsewhere_are_loaded(monkeypatch, tmp_path):
     assert _contexts(first)[0].cert_store_stats()["x509"] == 1
 
 
+def test_a_file_that_is_written_anew_is_read_anew(monkeypatch, tmp_path):
+    end, bundle = "-----END CERTIFICATE-----\n", tmp_path / "own.pem"
+    one, two = (part + end for part in Path(certifi.where()).read_text("utf-8").split(end)[:2])
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    counts = []
+    for content in (one, one + two):
+        bundle.write_text(content, "utf-8")
+        counts.append(_contexts(connect(KEY))[0].cert_store_stats()["x509"])
+    bundle.unlink()
+    with pytest.raises(InputError, match="SSL_CERT_FILE"):
+        connect(KEY)
+    assert counts == [1, 2]
+
+
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_certificates_that_cannot_be_read_are_named(monkeypatch, tmp_path, content):
     path = tmp_path / "bundle.pem"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Arguments(TypedDict, total=False):
     async_client_args: dict[str, Any]
 
 
-_kept: dict[tuple[str | None, ...], Arguments] = {}  # by what the sources say
+_kept: dict[tuple[object, ...], Arguments] = {}  # by what the sources say
 
 
 def kept() -> Arguments:
@@ -46,5 +47,15 @@ def is_of_user(arguments: Mapping[str, Any] | None) -> bool:
     return bool(arguments) and not any(arguments == known["async_client_args"] for known in _kept.values())
 
 
-def _sources() -> tuple[str | None, ...]:
-    return tuple(map(os.environ.get, _SOURCES))
+def _sources() -> tuple[object, ...]:
+    """Return what the sources say, and the state of what they name: a file may be written anew, or go."""
+    named = tuple(map(os.environ.get, _SOURCES))
+    return (*named, *(_state(path) for path in named if path))
+
+
+def _state(path: str) -> tuple[int, ...] | None:
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
