@@ -3,7 +3,7 @@
 import asyncio
 
 from ipybatch.engine.data.clock import SystemClock
-from ipybatch.engine.store.commit_queue import TURNS, CommitQueue
+from ipybatch.engine.store.commit_queue import MOST, TURNS, CommitQueue
 
 
 class Store:
@@ -26,7 +26,7 @@ def committed(story, **options):
         store, recorded = Store(**options), []
         queue = CommitQueue(store, SystemClock(), on_recorded=recorded.extend, on_error=None, on_busy=None)
         await story(queue, store)
-        for _ in range(2 * TURNS):
+        for _ in range(6 * TURNS):
             await asyncio.sleep(0)
         assert recorded == [entry for entries in store.commits for entry in entries]
         return store.commits
@@ -69,3 +69,20 @@ def test_what_comes_while_a_commit_is_under_way_goes_into_the_next():
         await asyncio.gather(*second)
 
     assert committed(story, is_slow=True) == [["a"], ["b", "c"]]
+
+
+def test_of_very_many_that_end_together_some_go_on_after_the_others():
+    """In order, and each when its own entry is on record."""
+    at = {}
+
+    async def story(queue, store):
+        async def wait(entry):
+            await queue.add(entry)
+            assert any(entry in entries for entries in store.commits)
+            at.setdefault(len(store.commits), []).append(entry)
+
+        await asyncio.gather(*(wait(entry) for entry in range(2 * MOST + 1)))
+        assert not queue.commit_now(1)
+
+    assert [len(entries) for entries in committed(story)] == [MOST, MOST, 1]
+    assert {commits: len(entries) for commits, entries in at.items()} == {1: MOST, 2: MOST, 3: 1}

@@ -2,7 +2,8 @@
 
 Rule: entries that come within a few turns of the loop, or while a commit is
 under way, go into the next one together, and share one future: one for every
-item costs more than the work.
+item costs more than the work.  But not all of ten thousand that end together:
+whoever waits for a commit goes on in one turn of the loop, which has more to do.
 
 While another program holds the journal's lock, entries wait with their slots,
 and are written when it is free.
@@ -14,6 +15,7 @@ import asyncio
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -26,6 +28,7 @@ from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import JournalError
 
 TURNS = 4  # of the loop, from an entry to its commit
+MOST = 1000  # entries of a commit
 
 
 class Committed(asyncio.Future[None]):
@@ -65,12 +68,15 @@ class CommitQueue:
         self._until_s = math.inf  # how long a lock is waited for
         self._entries: list[Entry] = []
         self._committed = Committed(loop=self._loop)
+        self._full: deque[tuple[list[Entry], Committed]] = deque()  # before these, each of `MOST`
         self._busy = False
         self._soon = AfterTurns(self._loop, TURNS, self._flush)
         self._thread = threading.get_ident()
 
     def add(self, entry: Entry) -> asyncio.Future[None]:
         """Record ``entry``; the future is done after its commit."""
+        if len(self._entries) == MOST:
+            self._full.append(self._begin())
         self._entries.append(entry)
         if not self._busy:
             self._busy = True
@@ -87,16 +93,20 @@ class CommitQueue:
         Args:
             slots: How many wait for their commit, or run.
         """
-        if not self._soon.is_due or len(self._entries) != slots:
+        if not self._soon.is_due or self._full or len(self._entries) != slots:
             return False
         self._soon.cancel()
         self._flush()
         return not self._busy
 
     def _flush(self) -> None:
-        entries, committed = self._entries, self._committed
+        self._submit(*(self._full.popleft() if self._full else self._begin()))
+
+    def _begin(self) -> tuple[list[Entry], Committed]:
+        """Begin another commit; return what the one before has come to."""
+        gathered = self._entries, self._committed
         self._entries, self._committed = [], Committed(loop=self._loop)
-        self._submit(entries, committed)
+        return gathered
 
     def _submit(self, entries: list[Entry], committed: asyncio.Future[None]) -> None:
         def tell(error: JournalError | None) -> None:
@@ -125,7 +135,7 @@ class CommitQueue:
         else:
             self._on_error(error, entries)
         committed.set_result(None)
-        self._busy = bool(self._entries)
+        self._busy = bool(self._entries or self._full)
         if self._busy:
             self._soon.ask()
 
