@@ -69,6 +69,24 @@ def test_a_file_that_is_written_anew_is_read_anew(monkeypatch, tmp_path):
     assert counts == [1, 2]
 
 
+def test_a_file_that_is_written_anew_while_a_client_is_made_is_read_anew(monkeypatch, tmp_path):
+    end, bundle = "-----END CERTIFICATE-----\n", tmp_path / "own.pem"
+    one, two = (part + end for part in Path(certifi.where()).read_text("utf-8").split(end)[:2])
+    bundle.write_text(one, "utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    make = genai.Client
+
+    def make_slowly(**options):
+        made = make(**options)
+        bundle.write_text(one + two, "utf-8")
+        return made
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(genai, "Client", make_slowly)
+        connect(KEY)
+    assert _contexts(connect(KEY))[0].cert_store_stats()["x509"] == 2
+
+
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_certificates_that_cannot_be_read_are_named(monkeypatch, tmp_path, content):
     path = tmp_path / "bundle.pem"
@@ -81,7 +99,7 @@ def test_certificates_that_cannot_be_read_are_named(monkeypatch, tmp_path, conte
 
 def test_what_a_user_sets_is_told_apart():
     connect(KEY)
-    kept = tls.kept()["async_client_args"]
+    kept = tls.kept(tls.sources())["async_client_args"]
     assert not tls.is_of_user(None)
     assert not tls.is_of_user(kept)
     assert tls.is_of_user({"ssl": False})

@@ -58,11 +58,12 @@ def connect(
         raise MissingExtra("gemini") from None
     with contextlib.suppress(ImportError):  # of uploads: loaded by the first one, it would hold the engine's loop
         importlib.import_module("anyio._backends._asyncio")
+    sources = tls.sources()
     options = types.HttpOptions(
         base_url=base_url,
         timeout=int(timeout_s * 1000),
         retry_options=types.HttpRetryOptions(attempts=1),
-        **tls.kept(),
+        **tls.kept(sources),
     )
     # Said, so that GOOGLE_GENAI_USE_VERTEXAI in the environment does not send a key to another service.
     try:
@@ -70,7 +71,7 @@ def connect(
     except OSError as error:  # those of TLS too
         msg = f"SSL_CERT_FILE must name a file of certificates, got {os.environ.get('SSL_CERT_FILE')!r}: {error}"
         raise InputError(msg) from error
-    tls.keep(made)
+    tls.keep(made, sources)
     return made
 
 

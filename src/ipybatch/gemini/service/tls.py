@@ -27,19 +27,19 @@ class Arguments(TypedDict, total=False):
 _kept: dict[tuple[object, ...], Arguments] = {}  # by what the sources say
 
 
-def kept() -> Arguments:
+def kept(sources: tuple[object, ...]) -> Arguments:
     """Return HTTP options with the contexts of an earlier client; none before there was one."""
-    return _kept.get(_sources(), {})
+    return _kept.get(sources, {})
 
 
-def keep(client: Client) -> None:
-    """Keep the contexts of a client that has made its own."""
+def keep(client: Client, sources: tuple[object, ...]) -> None:
+    """Keep the contexts of a client that has made its own, by the sources as they were before it read them."""
     inner: Any = client._api_client
     verify = getattr(inner, "_async_httpx_client_args", {}).get("verify")
     over_aiohttp = getattr(inner, "_async_client_session_request_args", {}).get("ssl")
     if isinstance(verify, ssl.SSLContext) and isinstance(over_aiohttp, ssl.SSLContext):
         async_args = {"verify": verify, "ssl": over_aiohttp}
-        _kept.setdefault(_sources(), {"client_args": {"verify": verify}, "async_client_args": async_args})
+        _kept.setdefault(sources, {"client_args": {"verify": verify}, "async_client_args": async_args})
 
 
 def is_of_user(arguments: Mapping[str, Any] | None) -> bool:
@@ -47,7 +47,7 @@ def is_of_user(arguments: Mapping[str, Any] | None) -> bool:
     return bool(arguments) and not any(arguments == known["async_client_args"] for known in _kept.values())
 
 
-def _sources() -> tuple[object, ...]:
+def sources() -> tuple[object, ...]:
     """Return what the sources say, and the state of what they name: a file may be written anew, or go."""
     named = tuple(map(os.environ.get, _SOURCES))
     return (*named, *(_state(path) for path in named if path))
