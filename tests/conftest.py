@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, settings
 
 from ipybatch import BatchSession
 from ipybatch.engine.data import masking
-from ipybatch.engine.store import journal as journals
 from ipybatch.testing import VirtualClock
+from tests.open_files import close_files, open_files
 from tests.works import Gate, ThreadGate
 
 PATIENCE_S = 120  # nothing here takes a tenth of it on a quiet machine
@@ -54,6 +54,14 @@ def secrets_of_its_own():
     masking._secrets = before
 
 
+@pytest.fixture(autouse=True)
+def files_of_its_own():
+    """Journals and limits that a test opened are closed after it."""
+    before = open_files()
+    yield
+    close_files(but=before)
+
+
 @pytest.fixture
 def patience():
     """Fail a test that hangs, where it hangs, instead of hanging with it."""
@@ -73,11 +81,7 @@ def patience():
 @pytest.fixture
 def journal(tmp_path, patience):
     """The path of a journal that nobody else has."""
-    path = tmp_path / "journal.db"
-    yield path
-    opened = journals._open_journals.pop(path, None)
-    if opened is not None:
-        opened.close()
+    return tmp_path / "journal.db"
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("google.genai")
 pytest.importorskip("sklearn")
-from ipybatch.engine.store import journal as journals
 from ipybatch.gemini import CreditAccount
 from ipybatch.server import upload_store
 from ipybatch.server.run import work
@@ -36,10 +35,7 @@ def server(served, gemini, monkeypatch, patience):
     monkeypatch.setattr(generation, "SIMULATOR_POLL_S", 0.02)
     monkeypatch.setenv("GEMINI_BASE_URL", gemini.url)
     CreditAccount().grant(30)
-    yield served
-    opened = journals._open_journals.pop(served.services.submissions().path, None)
-    if opened is not None:
-        opened.close()
+    return served
 
 
 PROMPTS = [{"prompt": f"A fox, pose {number}"} for number in range(5)]

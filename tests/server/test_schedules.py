@@ -8,7 +8,6 @@ import subprocess
 
 import pytest
 
-from ipybatch.engine.store import journal as journals
 from ipybatch.server import schedules, upload_store, uploads
 from ipybatch.server.schedule_store import Schedules
 from tests.kernels import ROOT
@@ -23,10 +22,7 @@ def server(served, monkeypatch):
     """The server, with a template of its own; nothing runs."""
     monkeypatch.setattr("ipybatch.server.templates.TEMPLATES", {})
     add_words()
-    yield served
-    opened = journals._open_journals.pop(served.services.submissions().path, None)
-    if opened is not None:
-        opened.close()
+    return served
 
 
 def put(server, name="night", told=NIGHTLY, query="", **headers):

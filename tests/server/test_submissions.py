@@ -10,7 +10,6 @@ import httpx2
 import msgspec
 import pytest
 
-from ipybatch.engine.store import journal as journals
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.server.submission_store import Submissions
 from ipybatch.server.templates import WrongField
@@ -24,15 +23,7 @@ def server(served, monkeypatch):
     """The server, with a template of its own; nothing runs."""
     monkeypatch.setattr("ipybatch.server.templates.TEMPLATES", {})
     add_words()
-    yield served
-    close(served)
-
-
-def close(served):
-    store = served.services.submissions()
-    opened = journals._open_journals.pop(store.path, None)
-    if opened is not None:
-        opened.close()
+    return served
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ipybatch.engine.store.sqlite_limits import SqliteLimits
 from ipybatch.events import CooledDown
 from ipybatch.jupyter import commands, messages
 from ipybatch.session import follower
-from tests.engine.store.test_resources import restart
+from tests.open_files import forget_limits
 from tests.works import Elsewhere, Recorder, hear
 
 YEAR_S = 31_536_000.0
@@ -131,7 +131,7 @@ def test_what_is_left_on_record_is_cut_to_an_hour(plan, clock, resource, is_anew
     """For a start that comes later, in this process or the next; and that start is told of it."""
     stopped(clock, plan(Slowed(clock), [1, 2], limits=ALONE, resource=resource))
     if is_anew:
-        restart()
+        forget_limits()
     work = Slowed(clock)
     work.at.append(0.0)
     session = plan(work, [1, 2], limits=ALONE, resource=resource)
@@ -257,7 +257,7 @@ def test_in_real_time_another_thread_lifts_it(live, journal):
 def test_what_was_never_rationed_may_be_lifted(plan, clock, journal):
     """It is on record; nothing of it is in the limits file, or there is no such file."""
     clock.run(plan(Recorder(), [1], limits=ALONE))
-    restart()
+    forget_limits()
     assert not journal.with_name(resources.LIMITS_FILE).exists()
     assert ipybatch.lift("session wishlist", journal=journal) is False
     with pytest.raises(InputError, match=r"resource must be one that was used \('session wishlist'\), got 'wishlist'"):

@@ -70,6 +70,12 @@ def by_urllib(url, timeout_s=PATIENCE_S, *, follows=True):
         return json.load(response)
 
 
+def close_answer(error):
+    """Close the answer that an error of urllib's keeps open, and that a later test would be told of."""
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+
+
 def by_http_client(url, timeout_s=PATIENCE_S, *, follows=True):
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

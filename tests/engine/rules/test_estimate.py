@@ -13,7 +13,7 @@ from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.shared_limiter import MERGE_S
 from ipybatch.testing import VirtualClock
-from tests.engine.store.test_resources import restart
+from tests.open_files import forget_limits
 
 limits = st.builds(
     lambda batch, pause_s, **others: Limits(batch_size=batch, batch_pause_s=pause_s if batch else 0, **others),
@@ -241,7 +241,7 @@ def test_an_estimate_knows_what_is_in_force(plan, clock, case, is_anew):
     begin, arguments, items, why = case
     begin(plan, clock, resource="store", **arguments)
     if is_anew:
-        restart()
+        forget_limits()
     given = list(range(items)) if isinstance(items, int) else items
     numbers = count()
     session = plan(answer, given, name="second", resource="store", key=lambda item: next(numbers), **arguments)

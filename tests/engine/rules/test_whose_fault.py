@@ -73,6 +73,7 @@ def test_every_client_says_whose_fault_it_is(server, fault, client):
         scope, advice = verdict.scope, verdict.advice
         assert verdict.status == (int(fault.how[:3]) if fault.how[:3].isdigit() else verdict.status)
         assert verdict.retry_after_s == (7.0 if fault.scope == "rate" and fault.how != "429" else None)
+        clients.close_answer(error)
     else:
         scope, advice = READ, ""
     assert scope == fault.cell(client)

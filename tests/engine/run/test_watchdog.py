@@ -3,7 +3,10 @@
 import asyncio
 import threading
 
+import pytest
+
 from ipybatch.engine.run import watchdog as watchdogs
+from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.engine.run.watchdog import Stall, Watchdog
 
 
@@ -44,21 +47,56 @@ class Raced(threading.Event):
         return was_set
 
 
-def test_work_that_comes_as_the_thread_rests_is_watched_at_once(monkeypatch):
+@pytest.fixture
+def turning():
+    """A loop that turns, and its thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop, thread
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_work_that_comes_as_the_thread_rests_is_watched_at_once(monkeypatch, turning):
     """Else a process that is stopped just then would have seen an outage."""
     latest = Watched()
     monkeypatch.setattr(watchdogs, "LATEST", latest)
     monkeypatch.setattr(watchdogs, "LOOK_S", 0.0)
-    loop = asyncio.new_event_loop()
-    turning = threading.Thread(target=loop.run_forever)
-    turning.start()
-    watchdog = Watchdog(loop, turning, lambda text, context: None)
+    watchdog = Watchdog(*turning, lambda text, context: None)
     resting, watchdog._has_work = watchdog._has_work, Raced(lambda: watchdog.watch(1))
     latest.watchdog = watchdog
     resting.set()
     assert watchdog._has_work.is_over.wait(20)
     assert watchdog._has_work.wait(20)
-    loop.call_soon_threadsafe(loop.stop)
-    turning.join()
-    loop.close()
     assert latest.ended_at_work == [False]
+
+
+def test_what_runs_is_watched_before_it_begins_though_its_caller_waits_for_the_processor(monkeypatch):
+    """Else a process that is stopped just then would have seen an outage."""
+    latest, begun = Stall(), threading.Event()
+    monkeypatch.setattr(watchdogs, "LATEST", latest)
+    start = asyncio.run_coroutine_threadsafe
+
+    def start_and_wait(coroutine, loop):
+        running = start(coroutine, loop)
+        assert begun.wait(20)
+        return running
+
+    async def work():
+        beat_s = latest.beat_s
+        begun.set()
+        return beat_s
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", start_and_wait)
+    assert engine_thread().spawn(work()).result(20) is not None
+
+
+def test_it_watches_while_anything_runs(monkeypatch, turning):
+    """It counts by itself: of two threads, one that told what it had counted before the other would be wrong."""
+    monkeypatch.setattr(watchdogs, "LATEST", Stall())
+    watchdog = Watchdog(*turning, lambda text, context: None)
+    for more, has_work in [(1, True), (1, True), (-1, True), (-1, False), (1, True), (-1, False)]:
+        watchdog.watch(more)
+        assert watchdog._has_work.is_set() is has_work

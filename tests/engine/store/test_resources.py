@@ -14,17 +14,10 @@ from ipybatch.engine.store.resources import LIMITS_FILE, Resource
 from ipybatch.errors import JournalError
 from ipybatch.testing import VirtualClock
 from tests.engine.seen import busiest
+from tests.open_files import forget_limits
 from tests.works import Mortal, Starts, run_until_killed
 
 LIMITS = Limits(concurrency=3, rates=[Rate(10, per_s=60)])
-
-
-def restart():
-    """Know what a new process knows: nothing."""
-    resources._resources.clear()
-    for store in resources._stores.values():
-        store.close()
-    resources._stores.clear()
 
 
 def test_whoever_waits_is_woken(clock):
@@ -112,7 +105,7 @@ def test_a_restarted_kernel_keeps_the_window(plan, clock, restarts, rate, resour
         session._run.stop("cancelled", "", "cancelled")
 
     for start in range(restarts + 1):
-        restart()
+        forget_limits()
         session = plan(work, list(range(40)), limits=limits, cost=lambda item: cost, resource=resource)
         clock.run(session, *([stop(session)] if start < restarts else []))
     assert session.counts.completed == 40
@@ -153,7 +146,7 @@ def test_a_cool_down_outlives_the_kernel(plan, clock):
 
     session = plan(refused, [1], name="first", resource="store")
     clock.run(session, stop())
-    restart()
+    forget_limits()
     other, same = Starts(), Starts()
     clock.run(plan(other, [1], name="other", resource="elsewhere"))
     clock.run(plan(same, [1], name="second", resource="store"))
@@ -165,7 +158,7 @@ def test_what_is_forgotten_of_a_session_leaves_its_windows(plan, clock):
     """Its requests have reached the server: forgetting them would let too many follow."""
     clock.run(plan(Starts(), list(range(10)), limits=LIMITS))
     plan(Starts(), []).forget()
-    restart()
+    forget_limits()
     work = Starts()
     clock.run(plan(work, [1], limits=LIMITS))
     assert work.at[0] >= 60
@@ -174,7 +167,7 @@ def test_what_is_forgotten_of_a_session_leaves_its_windows(plan, clock):
 def test_a_window_opened_later_knows_what_was_used_before(plan, clock):
     """A rate an hour that a session is given now holds for what went before it in the same resource."""
     clock.run(plan(Starts(), list(range(10)), limits=LIMITS, resource="store"))
-    restart()
+    forget_limits()
     work, hourly = Starts(), Limits(rates=[Rate(15, per_s=3600)])
     clock.run(plan(work, list(range(10)), name="later", limits=hourly, resource="store"))
     assert sum(at < 3600 for at in work.at) == 5
@@ -201,7 +194,7 @@ def test_journals_of_one_folder_share_what_has_a_name_and_nothing_else(tmp_path,
                 fresh=True,
             )
             clock.run(session)
-            restart()
+            forget_limits()
             journals._open_journals.pop(path).close()
         assert (at[-1] >= 60) is shared
     assert (tmp_path / LIMITS_FILE).exists()
@@ -210,7 +203,7 @@ def test_journals_of_one_folder_share_what_has_a_name_and_nothing_else(tmp_path,
 def test_who_leaves_is_counted_no_more(plan, clock):
     """The strictest limits are those of who is there."""
     clock.run(plan(Starts(), [1], limits=Limits(spacing_s=10.0), resource="store"))
-    restart()
+    forget_limits()
     work = Starts()
     clock.run(plan(work, list(range(3)), name="later", limits=Limits(spacing_s=1.0), resource="store"))
     assert work.at[-1] - work.at[0] == pytest.approx(2.0)

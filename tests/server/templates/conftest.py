@@ -49,7 +49,4 @@ def desk(tmp_path, monkeypatch, patience):
     monkeypatch.setenv("IPYBATCH_LIBRARY", str(tmp_path / "data" / "library.sqlite3"))
     for name in UNSET:
         monkeypatch.delenv(name, raising=False)
-    yield Desk(journal)
-    opened = journals._open_journals.pop(journal, None)
-    if opened is not None:
-        opened.close()
+    return Desk(journal)

@@ -88,10 +88,10 @@ class EngineThread:
             SUPERVISED.set(supervised)
             return await coroutine
 
+        self._watch(1)  # before it begins: this thread may not come to run again for a while
         running = asyncio.run_coroutine_threadsafe(run(), self.loop)
         self._running[running] = supervised
         running.add_done_callback(self._forget)
-        self._watch(len(self._running))
         return running
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -141,7 +141,7 @@ class EngineThread:
 
     def _forget(self, running: concurrent.futures.Future[Any]) -> None:
         self._running.pop(running, None)
-        self._watch(len(self._running))
+        self._watch(-1)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -205,7 +205,7 @@ class KernelLoop(EngineThread):
     def __init__(self) -> None:
         self.loop = running_loop()
         self._running = {}
-        self._watch = lambda running: None
+        self._watch = lambda more: None
 
     @property
     def is_current(self) -> bool:

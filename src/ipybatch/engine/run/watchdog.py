@@ -79,17 +79,19 @@ class Watchdog:
         self.on_stall = on_stall
         self._loop, self._watched = loop, thread
         self._has_work = threading.Event()
+        self._running = 0
         self._turning = threading.Lock()  # between having work and having none, with the beats that belong to it
         self._answered = threading.Event()
         self._told: set[str] = set()
         threading.Thread(target=self._run, name="ipybatch-watchdog", daemon=True).start()
 
-    def watch(self, running: int) -> None:
-        """Watch while anything runs."""
-        if not running:
-            self._has_work.clear()
-        elif not self._has_work.is_set():
-            with self._turning:
+    def watch(self, more: int) -> None:
+        """Watch while anything runs; from now on, `more` does (negative: less). Any thread may tell."""
+        with self._turning:
+            self._running += more
+            if not self._running:
+                self._has_work.clear()
+            elif not self._has_work.is_set():
                 self._has_work.set()
                 if LATEST.beat_s is None:  # from now on, not from when its thread wakes
                     LATEST.beat()
