@@ -37,7 +37,7 @@ import platformdirs
 
 from ipybatch.engine.data.policy import check
 from ipybatch.engine.store import browser_memory
-from ipybatch.engine.store.journal import translated
+from ipybatch.engine.store.journal_errors import translated
 from ipybatch.engine.store.journal_file import inode, write_ahead
 from ipybatch.errors import InputError, JournalCorrupt, JournalError
 from ipybatch.library.source import Identity

@@ -33,7 +33,8 @@ from ipybatch.engine.feed.session_view import Elsewhere, LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import RECENT_ITEMS, Snapshot
 from ipybatch.engine.store import history, rows, run_store
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store.journal import Journal, translated
+from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.journal_errors import translated
 from ipybatch.engine.store.network_copy import place_of
 from ipybatch.engine.store.rows import read_kind
 from ipybatch.engine.store.run_store import Found

@@ -14,7 +14,7 @@ from typing import Any
 
 from tornado import web
 
-from ipybatch.engine.store.journal import is_busy
+from ipybatch.engine.store.journal_errors import is_busy
 from ipybatch.errors import BatchError, EngineBusy, JournalError, JournalLocked, MissingExtra
 
 RETRY = {"Retry-After": "1"}  # of a journal that another program holds just now

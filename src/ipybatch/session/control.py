@@ -18,6 +18,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.fact import Fact
+from ipybatch.engine.data.interrupts import hold_interrupts
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Priority, key_value, short
@@ -262,7 +263,7 @@ class Control:
         await self._drive()
 
     def _launch(self, again: Again = NOTHING_AGAIN, *, is_paused: bool = False) -> None:
-        with self._turn.wait(), waiting.hold_interrupts() as held:  # it begins, or nothing is left of the start
+        with self._turn.wait(), hold_interrupts() as held:  # it begins, or nothing is left of the start
             if self.state in events.ENDED and self._running is not None and self._is_on_other_thread():
                 # It has told its end, and gives the name back in a moment: a start that was dropped would be lost.
                 concurrent.futures.wait([self._running], timeout=COMMAND_S)

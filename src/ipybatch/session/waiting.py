@@ -1,8 +1,7 @@
 """Waiting: for a session's end or its outcomes, in a cell or a script, with its progress in a terminal.
 
 A heartbeat wakes all waits, because a signal does not wake an idle ``await``,
-nor a lock.  A signal may come between any two bytecodes: what must happen as a
-whole, or not at all, holds it back (`hold_interrupts`).
+nor a lock.
 
 Where nest-asyncio or nest-asyncio2 patched the running loop, a blocking wait
 runs through it, so that the kernel's own tasks go on.
@@ -210,30 +209,6 @@ def _hear_interrupts() -> Iterator[list[int]]:
     finally:
         if signal.getsignal(signal.SIGINT) is hear:  # else somebody waits that came after us
             signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def hold_interrupts() -> Iterator[list[int]]:
-    """Hold the first SIGINT back until the block is through, then hand it on; a second one is handed on at once."""
-    held: list[int] = []
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT) if is_main else None
-    if not callable(before):  # it is ignored, ends the process, or comes to another thread
-        yield held
-        return
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        held.append(number)
-        if len(held) > 1:
-            before(number, frame)
-
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield held
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if len(held) == 1:
-            before(held[0], None)
 
 
 def progress(session: SessionView, told: Callable[[int, int | None], None]) -> Listener:

@@ -1,4 +1,6 @@
+import itertools
 import os
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 from ipybatch import JournalError
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import schema
-from ipybatch.engine.store.journal import Journal, default_path, open_journal, to_disk, translated
+from ipybatch.engine.store.journal import Journal, Submission, default_path, open_journal, to_disk
+from ipybatch.engine.store.journal_errors import is_busy, translated
 from ipybatch.errors import JournalCorrupt, JournalFull, JournalLocked, JournalReadOnly
 
 AS_NOBODY = """
@@ -111,6 +114,65 @@ def test_nothing_is_acknowledged_before_its_commit(book, monkeypatch):
     assert told == [1]
 
 
+@pytest.fixture
+def interruptible():
+    """Let SIGINT raise, though whoever started the tests may have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupted_at(event, call):
+    """Call something with Ctrl-C at one of its lines, counted from 0; return whether it has so many."""
+    left = event
+
+    def trace(frame, what, _):
+        nonlocal left
+        if what == "line":
+            left -= 1
+            if left == -1:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return left < 0
+
+
+def test_an_interrupt_at_any_line_leaves_the_journal_usable_and_nobody_untold(book, interruptible):
+    """Of what goes with the commit that it meets, too: whoever waits for that is somebody else."""
+    for line in itertools.count():
+        riders, told = [Submission(put(f"rider {line}"), lambda _, error: told.append(error))], []  # noqa: B023
+
+        def take():
+            taken, riders[:] = riders[:], []  # noqa: B023
+            return taken
+
+        book.before = [take]
+        is_over = not interrupted_at(line, lambda: book.write(put(f"own {line}")))  # noqa: B023
+        book.before = []
+        book.write(put(f"after {line}"))
+        assert (f"rider {line}" in notes(book)) is (not riders)
+        assert told == [None] * (not riders)
+        if is_over:
+            break
+    assert line > 20
+    assert f"own {line}" in notes(book)
+
+
+def test_what_interrupts_a_unit_leaves_no_transaction_open(book):
+    """As a second Ctrl-C does, which is not held back."""
+    with pytest.raises(KeyboardInterrupt):
+        book.write(raising(KeyboardInterrupt))
+    book.write(put("after"))
+    assert notes(book) == ["after"]
+
+
 def test_what_may_take_long_does_not_keep_the_caller(book):
     """Large results are written by the writer thread."""
     threads = []
@@ -149,7 +211,7 @@ def test_a_file_locked_for_too_long_says_so(book, other, monkeypatch):
     assert not patient.came.is_set()
     assert {type(error) for error in errors} == {JournalLocked}
     assert "is locked by another program: close it, then run the session again" in str(errors[0])
-    assert journals.is_busy(errors[0])
+    assert is_busy(errors[0])
     other.execute("ROLLBACK")
     assert patient.wait() == (1, None)
     assert book.write(put("after")) == 1

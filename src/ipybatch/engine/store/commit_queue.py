@@ -22,7 +22,7 @@ from typing import Any
 
 from ipybatch.engine.data.after_turns import AfterTurns
 from ipybatch.engine.data.clock import Clock, SystemClock
-from ipybatch.engine.store.journal import is_busy
+from ipybatch.engine.store.journal_errors import is_busy
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import JournalError

@@ -39,10 +39,12 @@ import msgspec
 
 from ipybatch.engine.data.background import HAS_THREADS
 from ipybatch.engine.data.fork import after_fork
+from ipybatch.engine.data.interrupts import hold_interrupts
 from ipybatch.engine.store import registration, schema
+from ipybatch.engine.store.journal_errors import is_busy, refusal_of, translated
 from ipybatch.engine.store.journal_file import Log, identity, inode, read_log, real_path, write_ahead
 from ipybatch.engine.store.network_copy import NetworkCopy, home_of
-from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
+from ipybatch.errors import Fenced, JournalCorrupt, JournalError
 
 PATH_VARIABLE = "IPYBATCH_JOURNAL"
 BUSY_S = 5.0  # how long a commit waits for another process
@@ -148,22 +150,25 @@ class Journal:
         self._submit([])
 
     def _submit(self, group: list[Submission]) -> None:
-        for take in self.before:
-            group[:0] = take()
-        if self._is_forked:
-            msg = f"journal {self.path} was opened before this process was forked: make the session anew in this one"
-            for submission in group:
-                submission.done(None, JournalError(msg))
-            return
-        answers = self._commit_here(group) if sum([submission.size for submission in group]) <= LARGE else None
-        if answers is None:
-            for submission in group:
-                self._queue.put(submission)
-        else:  # with nothing locked: whoever is told may write
-            for done, result, error in answers:
-                done(result, error)
-        while self._thread is None and (self._waiting or not self._queue.empty()):
-            self._serve_next()
+        with hold_interrupts():  # others' units may be in its commit
+            for take in self.before:
+                group[:0] = take()
+            if self._is_forked:
+                msg = (
+                    f"journal {self.path} was opened before this process was forked: make the session anew in this one"
+                )
+                for submission in group:
+                    submission.done(None, JournalError(msg))
+                return
+            answers = self._commit_here(group) if sum([submission.size for submission in group]) <= LARGE else None
+            if answers is None:
+                for submission in group:
+                    self._queue.put(submission)
+            else:  # with nothing locked: whoever is told may write
+                for done, result, error in answers:
+                    done(result, error)
+            while self._thread is None and (self._waiting or not self._queue.empty()):
+                self._serve_next()
 
     def write(self, unit: Unit, *, patience_s: float | None = None) -> Any:
         """Run ``unit`` in the next transaction and wait for its commit.
@@ -380,7 +385,7 @@ class Journal:
         try:
             _begin(database, wait_s)
         except sqlite3.Error as error:  # no unit can be written just now
-            refusal = _refusal(error, self.path)
+            refusal = refusal_of(error, self.path)
             if is_busy(refusal):
                 raise _Busy(refusal) from error
             return [(submission.done, None, refusal) for submission in group]
@@ -389,10 +394,12 @@ class Journal:
             on_commit("before")
             database.execute("COMMIT")
             on_commit("after")
-        except Exception as error:  # whatever a unit raises: its neighbours are written
+        except BaseException as error:  # whatever a unit raises: its neighbours are written
             with suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
-            return [(group[0].done, None, _refusal(error, self.path))] if len(group) == 1 else None
+            if not isinstance(error, Exception):  # an interrupt: a transaction that stayed open would be the last
+                raise
+            return [(group[0].done, None, refusal_of(error, self.path))] if len(group) == 1 else None
         return [(submission.done, result, None) for submission, result in zip(group, results, strict=True)]
 
     def _wal_is_long(self) -> bool:
@@ -453,11 +460,6 @@ def opened(path: Path) -> Journal | None:
         return next((journal for journal in _open_journals.values() if journal.is_at(path)), None)
 
 
-def is_busy(error: JournalError) -> bool:
-    """Say whether it is only that another process is writing: a moment later it may be done."""
-    return isinstance(error, JournalLocked) and isinstance(error.__cause__, sqlite3.Error)
-
-
 def forget_open_journals() -> None:
     """Drop the parent's journals after a fork: their connections and threads are not ours, nor are the locks."""
     global _opening
@@ -468,58 +470,6 @@ def forget_open_journals() -> None:
 
 
 after_fork(forget_open_journals)
-
-
-@contextmanager
-def translated(
-    path: Path, what: str = "journal", place: str = f"{PATH_VARIABLE} or journal=", again: str = "run the session again"
-) -> Iterator[None]:
-    """Turn SQLite's and the system's errors into ours, which say what to do.
-
-    Args:
-        path: The file.
-        what: What the file is called.
-        place: What to set for another place.
-        again: What to do once the cause is away.
-
-    Raises:
-        JournalError: SQLite or the system raised; the type says what to do.
-    """
-    try:
-        yield
-    except JournalError:
-        raise
-    except sqlite3.Error as error:
-        raise _explained(error, f"{what} {path}", place, again) from error
-    except OSError as error:
-        msg = f"{what} {path} cannot be written: {error.strerror}; set {place} to a writable place"
-        raise JournalReadOnly(msg) from error
-
-
-def _explained(error: sqlite3.Error, file: str, place: str, again: str) -> JournalError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-        return JournalFull(f"{file} cannot grow ({error}): free some disk space, then {again}")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return JournalLocked(f"{file} is locked by another program: close it, then {again}")
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return JournalReadOnly(f"{file} is read-only: set {place} to a writable place")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return JournalCorrupt(f"{file} is damaged ({error}): move it away, or restore it from a copy")
-    return JournalError(f"{file}: {error}")
-
-
-def _refusal(error: Exception, path: Path) -> JournalError:
-    """Return what is told of an error: `translated`, which would cost every commit as much as an item."""
-    try:
-        with translated(path):
-            raise error
-    except JournalError as refusal:
-        return refusal
-    except Exception:  # of a unit
-        other = JournalError(f"journal {path}: {type(error).__name__}: {error}")
-        other.__cause__ = error
-        return other
 
 
 def resolved(path: Path) -> Path:

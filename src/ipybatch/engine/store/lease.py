@@ -38,7 +38,8 @@ import msgspec
 from ipybatch.engine.data.background import Turns, every
 from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import commands
-from ipybatch.engine.store.journal import PATIENCE_S, Journal, is_busy
+from ipybatch.engine.store.journal import PATIENCE_S, Journal
+from ipybatch.engine.store.journal_errors import is_busy
 from ipybatch.errors import Fenced, JournalError, JournalLocked
 
 LEASE_S = 15.0

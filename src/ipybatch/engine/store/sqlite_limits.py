@@ -27,7 +27,7 @@ import msgspec
 from ipybatch.engine.data.clock import boot_s
 from ipybatch.engine.data.policy import Rate
 from ipybatch.engine.rules.limiter import Cost, Counted, Spent, cost_in, held_s
-from ipybatch.engine.store.journal import translated
+from ipybatch.engine.store.journal_errors import translated
 from ipybatch.engine.store.journal_file import inode
 from ipybatch.engine.store.lease import find_process
 from ipybatch.engine.store.limit_schema import (
