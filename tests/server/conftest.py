@@ -152,7 +152,7 @@ def running(served):
 
 
 @pytest.fixture
-def served(jupyter, tmp_path, monkeypatch):
+def served(jupyter, tmp_path, monkeypatch, patience):
     """The server, with a journal, a folder of registrations and kernels that are this test's alone."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setenv("IPYBATCH_CONFIG", str(tmp_path / "config"))

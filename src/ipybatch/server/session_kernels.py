@@ -9,6 +9,7 @@ and can be interrupted, restarted and shut down there.  Their type is
 from __future__ import annotations
 
 import asyncio
+import inspect
 import queue
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -22,6 +23,8 @@ from ipybatch.server.supervisor import Reply, Supervisor
 
 READY_S = 120.0  # until a kernel answers for the first time
 LOOK_S = 1.0  # between two looks whether it is alive
+AGAIN_S = 0.1  # from a shutdown to the look whether it is gone
+GONE_S = 14.0  # until it must be; nobody waits for longer
 
 
 class SessionKernels:
@@ -72,15 +75,47 @@ class SessionKernels:
             client.stop_channels()
 
     async def stop(self, kernel: str) -> None:
-        """Shut it down; one that is gone is no error."""
+        """Shut it down; one that is gone is no error.
+
+        Jupyter starts what died anew, and forgets or refuses a shutdown that comes meanwhile: so it is looked at again.
+
+        Raises:
+            RuntimeError: It is still there.
+        """
         self._restarted.discard(kernel)
         self._processes.pop(kernel, None)
-        session = self._sessions.pop(kernel, "")
+        session, manager = self._sessions.pop(kernel, ""), self._manager(kernel)
+        with suppress(AttributeError):  # it is gone; or a gateway's, which has none
+            manager.stop_restarter()
+        loop = asyncio.get_running_loop()
+        late_s, refusal = loop.time() + GONE_S, None
+        while loop.time() < late_s:
+            try:
+                await self._shut_down(kernel, session, manager)
+            except Exception as error:  # it is being started
+                refusal = error
+            await asyncio.sleep(AGAIN_S)
+            if await self._is_gone(kernel, manager):
+                return
+        msg = f"it is still there after {GONE_S:g} s"
+        raise RuntimeError(msg) from refusal
+
+    async def _shut_down(self, kernel: str, session: str, manager: Any) -> None:
+        kernels = self._app.kernel_manager
+        if kernel not in kernels:
+            if await _is_alive(manager):  # it was started after it had been shut down
+                await manager.shutdown_kernel(now=True)
+            return
         try:
             await self._app.session_manager.delete_session(session)
         except (HTTPError, KeyError):  # its session is gone: somebody has shut it down
-            if kernel in self._app.kernel_manager:
-                await self._app.kernel_manager.shutdown_kernel(kernel)
+            if kernel in kernels:
+                await kernels.shutdown_kernel(kernel)
+
+    async def _is_gone(self, kernel: str, manager: Any) -> bool:
+        starting = getattr(manager, "ready", None)
+        is_starting = isinstance(starting, asyncio.Future) and not starting.done()
+        return kernel not in self._app.kernel_manager and not is_starting and not await _is_alive(manager)
 
     async def _is_ready(self, kernel: str, client: Any) -> bool:
         """Wait until it answers; say whether it is alive."""
@@ -101,12 +136,21 @@ class SessionKernels:
         kernels = self._app.kernel_manager
         if kernel in self._restarted or kernel not in kernels or self._process(kernel) != self._processes.get(kernel):
             return False
-        alive = kernels.get_kernel(kernel).is_alive()
-        return bool(await alive if asyncio.iscoroutine(alive) or asyncio.isfuture(alive) else alive)
+        return await _is_alive(kernels.get_kernel(kernel))
 
     def _process(self, kernel: str) -> int | None:
         """Return the number of its process; None where it is on another machine, or has none just now."""
-        return getattr(getattr(self._app.kernel_manager.get_kernel(kernel), "provisioner", None), "pid", None)
+        return getattr(getattr(self._manager(kernel), "provisioner", None), "pid", None)
+
+    def _manager(self, kernel: str) -> Any:
+        """Return Jupyter's manager of that one kernel; None if it is gone."""
+        kernels = self._app.kernel_manager
+        return kernels.get_kernel(kernel) if kernel in kernels else None
+
+
+async def _is_alive(manager: Any) -> bool:
+    alive = manager is not None and manager.is_alive()
+    return bool(await alive if inspect.isawaitable(alive) else alive)
 
 
 def _reply(content: dict[str, Any]) -> Reply:
