@@ -36,6 +36,14 @@ def test_a_second_one_comes_at_once_and_the_first_one_no_more(handed_on):
     assert handed_on == [signal.SIGINT]
 
 
+def test_a_block_that_ends_soon_holds_all_back_and_hands_one_on(handed_on):
+    with hold_interrupts(all_of_them=True):
+        for _ in range(3):
+            interrupt()
+        assert not handed_on
+    assert handed_on == [signal.SIGINT]
+
+
 def test_a_block_within_another_hands_it_to_that(handed_on):
     with hold_interrupts():
         with hold_interrupts():

@@ -122,7 +122,7 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def interrupted_at(event, call):
+def interrupted_at(event, call, times=1):
     """Call something with Ctrl-C at one of its lines, counted from 0; return whether it has so many."""
     left = event
 
@@ -131,7 +131,8 @@ def interrupted_at(event, call):
         if what == "line":
             left -= 1
             if left == -1:
-                signal.raise_signal(signal.SIGINT)
+                for _ in range(times):
+                    signal.raise_signal(signal.SIGINT)
         return trace
 
     sys.settrace(trace)
@@ -144,21 +145,26 @@ def interrupted_at(event, call):
     return left < 0
 
 
-def test_an_interrupt_at_any_line_leaves_the_journal_usable_and_nobody_untold(book, interruptible):
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_at_any_line_leaves_the_journal_usable_and_nobody_untold(book, interruptible, times):
     """Of what goes with the commit that it meets, too: whoever waits for that is somebody else."""
     for line in itertools.count():
-        riders, told = [Submission(put(f"rider {line}"), lambda _, error: told.append(error))], []  # noqa: B023
+        told = Acknowledged(book)
+        riders = [Submission(put(f"rider {line}"), told)]
 
         def take():
             taken, riders[:] = riders[:], []  # noqa: B023
             return taken
 
         book.before = [take]
-        is_over = not interrupted_at(line, lambda: book.write(put(f"own {line}")))  # noqa: B023
+        is_over = not interrupted_at(line, lambda: book.write(put(f"own {line}")), times)  # noqa: B023
         book.before = []
         book.write(put(f"after {line}"))
         assert (f"rider {line}" in notes(book)) is (not riders)
-        assert told == [None] * (not riders)
+        if riders:  # nobody has taken it
+            assert not told.told
+        else:  # by the writer thread, perhaps
+            assert told.wait() == (1, None)
         if is_over:
             break
     assert line > 20
@@ -166,11 +172,15 @@ def test_an_interrupt_at_any_line_leaves_the_journal_usable_and_nobody_untold(bo
 
 
 def test_what_interrupts_a_unit_leaves_no_transaction_open(book):
-    """As a second Ctrl-C does, which is not held back."""
+    """Nor does it end the writer thread, to which its neighbours are left."""
+    rider = Acknowledged(book)
+    riders = [Submission(put("rider"), rider)]
+    book.before = [lambda: [riders.pop()] if riders else []]
     with pytest.raises(KeyboardInterrupt):
         book.write(raising(KeyboardInterrupt))
+    assert rider.wait() == (1, None)
     book.write(put("after"))
-    assert notes(book) == ["after"]
+    assert notes(book) == ["rider", "after"]
 
 
 def test_what_may_take_long_does_not_keep_the_caller(book):
@@ -234,6 +244,142 @@ def test_one_failing_unit_does_not_spoil_its_neighbours(book, other, error, larg
     assert (first, third) == ((1, None), (1, None))
     assert isinstance(second[1], JournalError)
     assert notes(book) == ["first", "third"]
+
+
+def test_what_is_left_of_a_group_that_failed_waits_for_another_program(book, monkeypatch):
+    """For as long as each has patience: nobody is refused because the lock came between two of them."""
+    monkeypatch.setattr(journals, "BUSY_S", 0.05)
+    monkeypatch.setattr(journals, "_ROUND_S", 0.05)
+    commit, came = book._commit_together, threading.Event()
+    other = sqlite3.connect(book.path, isolation_level=None, check_same_thread=False)
+
+    def lock_after_failure(group, *, wait_s):
+        told = commit(group, wait_s=wait_s)
+        if told is None and threading.current_thread() is book._thread and not came.is_set():
+            other.execute("BEGIN IMMEDIATE")
+            came.set()
+        return told
+
+    monkeypatch.setattr(book, "_commit_together", lock_after_failure)
+    rider, hasty, failing = (Acknowledged(book) for _ in range(3))
+    riders = [Submission(put("rider"), rider), Submission(put("hasty"), hasty, until_s=0.0)]
+    book.before = [lambda: [riders.pop(0) for _ in riders[:]]]
+    book.submit(raising(ValueError("a bug")), failing, patience_s=20)
+    assert came.wait(20)
+    assert isinstance(hasty.wait()[1], JournalLocked)
+    assert not rider.told
+    other.execute("ROLLBACK")
+    other.close()
+    assert rider.wait() == (1, None)
+    assert "a bug" in str(failing.wait()[1])
+    assert notes(book) == ["rider"]
+
+
+def test_what_its_caller_cannot_write_goes_before_what_another_thread_submits_meanwhile(book, monkeypatch):
+    commit, meanwhile = book._commit_together, []
+
+    def refuse_once(group, *, wait_s):
+        if not meanwhile:
+            meanwhile.append(threading.Thread(target=lambda: book.write(put("second"))))
+            meanwhile[0].start()
+            while book._handed == book._taken:
+                time.sleep(0.001)
+            return None
+        return commit(group, wait_s=wait_s)
+
+    monkeypatch.setattr(book, "_commit_together", refuse_once)
+    book.write(put("first"))
+    meanwhile[0].join()
+    assert notes(book) == ["first", "second"]
+
+
+class Stalled:
+    """A queue whose reader falls asleep with what it has just taken."""
+
+    def __init__(self, inner):
+        self._inner, self.has_taken, self.awake = inner, threading.Event(), threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def get(self):
+        taken = self._inner.get()
+        self.has_taken.set()
+        self.awake.wait(20)
+        return taken
+
+
+def test_nothing_passes_what_the_writer_has_just_taken_off_the_queue(book):
+    stalled, first, second = Stalled(book._queue), Acknowledged(book), Acknowledged(book)
+    book._queue = stalled
+    stalled.put(Submission(lambda database: None, lambda result, error: None))  # of the reader that does not stall
+    book._handed += 1
+    while book._handed != book._taken:
+        time.sleep(0.001)
+    book.submit(put("first"), first, size=journals.LARGE + 1)
+    assert stalled.has_taken.wait(20)
+    book.submit(put("second"), second)
+    assert not second.told
+    stalled.awake.set()
+    assert (first.wait(), second.wait()) == ((1, None), (1, None))
+    assert notes(book) == ["first", "second"]
+
+
+def test_what_one_thread_takes_along_goes_before_what_another_submits_then(book):
+    """However long the first one takes from having it to handing it over."""
+    taken, others = threading.Event(), []
+    riders = [Submission(put("rider"), lambda result, error: None)]
+
+    def take():
+        took = [riders.pop()] if riders else []
+        if took:
+            others.append(threading.Thread(target=lambda: (taken.set(), book.write(put("second")))))
+            others[0].start()
+            taken.wait(20)
+            time.sleep(0.01)  # the other would pass now, if anything let it
+        return took
+
+    book.before = [take]
+    book.write(put("first"))
+    others[0].join()
+    assert notes(book) == ["rider", "first", "second"]
+
+
+def test_whoever_leaves_meanwhile_keeps_nobody_from_being_asked_what_goes_before(book):
+    def leave():
+        book.before.remove(leave)
+        return []
+
+    book.before = [leave, lambda: [Submission(put("rider"), lambda result, error: None)]]
+    book.write(put("own"))
+    assert notes(book) == ["rider", "own"]
+
+
+@pytest.mark.parametrize("size", [0, journals.LARGE + 1])
+def test_what_waits_to_go_with_something_is_written_at_the_close_and_what_comes_later_refused(path, size):
+    book, told = Journal(path), []
+    book.write(lambda database: database.execute("CREATE TABLE note (text TEXT UNIQUE)"))
+    riders = [Submission(put("rider"), lambda result, error: told.append(error))]
+    book.before = [lambda: [riders.pop()] if riders else []]
+    book.close()
+    book.submit(put("late"), lambda result, error: told.append(error), size=size)
+    assert notes(book) == ["rider"]
+    assert told[0] is None
+    assert "was closed" in str(told[1])
+
+
+def test_whoever_raises_when_it_is_told_keeps_nobody_else_untold(book):
+    told = []
+
+    def fail(result, error):
+        raise ValueError("bad")
+
+    riders = [Submission(put("rider"), fail)]
+    book.before = [lambda: [riders.pop()] if riders else []]
+    with pytest.raises(ValueError, match="bad"):
+        book.submit(put("own"), lambda result, error: told.append(error))
+    assert told == [None]
+    assert notes(book) == ["rider", "own"]
 
 
 @pytest.mark.parametrize("error", [sqlite3.IntegrityError("no"), ValueError("a bug"), OverflowError("2**70")])

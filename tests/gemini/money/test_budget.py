@@ -424,6 +424,30 @@ def test_a_call_waits_for_another_program_that_writes(journal, monkeypatch):
     assert asyncio.run(story()) > 0
 
 
+def test_an_end_that_the_journal_refuses_goes_with_what_comes_next(journal, monkeypatch):
+    """As on a disk that was full for a moment: what a call has cost is known nowhere else."""
+    opened = open_journal(journal)
+
+    def full(place):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def story():
+        log = CallLog(opened, SystemClock())
+        numbers = [await log.begin(CALL) for _ in range(2)]
+        for number in numbers:
+            log.end(number, msgspec.structs.replace(CALL, status="ok", tokens=Tokens(1, 2)))
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(journals, "on_commit", full)
+            opened.flush()
+        opened.submit(lambda database: None, lambda result, error: None)
+        log.close()
+
+    asyncio.run(story())
+    opened.write(lambda database: None)
+    with opened.reader() as database:
+        assert [row[0] for row in database.execute("SELECT status FROM usage")] == ["ok", "ok"]
+
+
 def test_calls_that_end_together_are_on_record_before_whatever_follows(journal):
     """In one commit; whoever submits it, and whether or not the loop turns."""
     opened = open_journal(journal)

@@ -87,6 +87,19 @@ def test_a_file_that_is_written_anew_while_a_client_is_made_is_read_anew(monkeyp
     assert _contexts(connect(KEY))[0].cert_store_stats()["x509"] == 2
 
 
+def test_of_a_file_that_is_written_anew_all_day_only_the_latest_are_kept(monkeypatch, tmp_path):
+    """The client of an earlier one is still told apart from those of users."""
+    bundle, clients = tmp_path / "own.pem", []
+    one = Path(certifi.where()).read_text("utf-8").partition("-----END CERTIFICATE-----\n")
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    for count in range(tls._MOST + 2):
+        bundle.write_text("".join(one[:2]) + "\n" * count, "utf-8")
+        clients.append([connect(KEY) for _ in range(2)][1])
+    assert len(tls._kept) == tls._MOST
+    assert _contexts(connect(KEY))[0] is _contexts(clients[-1])[0]
+    assert not any(tls.is_of_user(client._api_client._http_options.async_client_args) for client in clients)
+
+
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_certificates_that_cannot_be_read_are_named(monkeypatch, tmp_path, content):
     path = tmp_path / "bundle.pem"

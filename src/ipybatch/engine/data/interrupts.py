@@ -14,8 +14,12 @@ from types import FrameType
 
 
 @contextmanager
-def hold_interrupts() -> Iterator[list[int]]:
-    """Hold the first SIGINT back until the block is through, then hand it on; a second one is handed on at once."""
+def hold_interrupts(*, all_of_them: bool = False) -> Iterator[list[int]]:
+    """Hold the first SIGINT back until the block is through, then hand it on; a second one is handed on at once.
+
+    Args:
+        all_of_them: Hold back whatever comes, and hand on one: for a block that ends soon by itself.
+    """
     held: list[int] = []
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT) if is_main else None
@@ -25,7 +29,7 @@ def hold_interrupts() -> Iterator[list[int]]:
 
     def hold(number: int, frame: FrameType | None) -> None:
         held.append(number)
-        if len(held) > 1:
+        if len(held) > 1 and not all_of_them:
             before(number, frame)
 
     signal.signal(signal.SIGINT, hold)
@@ -33,5 +37,5 @@ def hold_interrupts() -> Iterator[list[int]]:
         yield held
     finally:
         signal.signal(signal.SIGINT, before)
-        if len(held) == 1:
+        if len(held) == 1 or (held and all_of_them):
             before(held[0], None)

@@ -10,6 +10,9 @@ thread and being woken by it costs more than the commit (2-6 us an item at 20 it
 goes to the writer thread: checkpoints (they do wait for the disk), large results, and everything that is submitted
 meanwhile, or while another process holds the file's lock. Without threads the caller's own does all of it.
 
+What is submitted goes into the file in that order, whatever threads do: nothing is written by its caller while anything
+before it waits, or was just taken off the queue; and what its caller could not write goes before what came since.
+
 Commits survive ``kill -9`` of the process; a power cut may lose the last ones. What is paid for is written to the
 disk after its commit (`to_disk`). Readers open connections of their own and never wait.
 
@@ -22,7 +25,6 @@ One subject, hence its length: one file, as long as it is open.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -111,7 +113,9 @@ class Journal:
         self.before: list[Callable[[], Sequence[Submission]]] = []
         self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
         self._writing = threading.Lock()
-        self._waiting: list[Submission] = []  # for another process, in the writer thread
+        self._handing = threading.RLock()  # whoever has it says what goes next; a signal's handler may submit, too
+        self._waiting: list[Submission] = []  # before the queue: for another process, or left over by a caller
+        self._handed = self._taken = 0  # put into the queue, and taken off it: alike when nothing is between them
         self._commits = 0
         self._slow_until_s = 0.0
         self._closed = False
@@ -150,25 +154,38 @@ class Journal:
         self._submit([])
 
     def _submit(self, group: list[Submission]) -> None:
-        with hold_interrupts():  # others' units may be in its commit
-            for take in self.before:
-                group[:0] = take()
-            if self._is_forked:
-                msg = (
-                    f"journal {self.path} was opened before this process was forked: make the session anew in this one"
-                )
-                for submission in group:
-                    submission.done(None, JournalError(msg))
-                return
-            answers = self._commit_here(group) if sum([submission.size for submission in group]) <= LARGE else None
-            if answers is None:
-                for submission in group:
-                    self._queue.put(submission)
-            else:  # with nothing locked: whoever is told may write
-                for done, result, error in answers:
-                    done(result, error)
+        with hold_interrupts(all_of_them=True):  # others' units may be in its commit
+            _tell(self._commit_or_hand(group))  # with nothing locked: whoever is told may write
             while self._thread is None and (self._waiting or not self._queue.empty()):
                 self._serve_next()
+
+    def _commit_or_hand(self, group: list[Submission]) -> list[_Answer]:
+        """Write units, with those of ``before``, or hand them to the writer thread; return whom to tell what."""
+        with self._handing:
+            for take in tuple(self.before):  # another thread may take one out
+                group[:0] = take()
+            if (refusal := self._refusal()) is not None:
+                return [(submission.done, None, refusal) for submission in group]
+            if not group:
+                return []
+            if not self._may_write_here(group):
+                self._hand(group)
+                return []
+        return self._commit_here(group)
+
+    def _refusal(self) -> JournalError | None:
+        if self._is_forked:
+            msg = f"journal {self.path} was opened before this process was forked: make the session anew in this one"
+            return JournalError(msg)
+        if self._closed:
+            return JournalError(f"journal {self.path} was closed: make the session anew")
+        return None
+
+    def _hand(self, group: list[Submission]) -> None:
+        with self._handing:
+            self._handed += len(group)
+            for submission in group:
+                self._queue.put(submission)
 
     def write(self, unit: Unit, *, patience_s: float | None = None) -> Any:
         """Run ``unit`` in the next transaction and wait for its commit.
@@ -291,37 +308,56 @@ class Journal:
 
     def close(self) -> None:
         """Write what waits, then let the file go."""
-        self._closed = True
+        self.flush()
+        with self._handing:
+            self._closed = True
+            if self._thread is not None:
+                self._queue.put(None)
         if self._thread is not None:
-            self._queue.put(None)
             self._thread.join()
         if self.network_copy is not None:
             self.network_copy.close()
         with self._writing:  # a caller's thread may be in the midst of a commit of its own
             self._database.close()
 
-    def _commit_here(self, group: list[Submission]) -> list[_Answer] | None:
-        """Commit on the caller's thread; None if that would keep it waiting, or one unit fails among several."""
-        if not group:
-            return []
-        if not self._writing.acquire(blocking=False):
-            return None
+    def _may_write_here(self, group: list[Submission]) -> bool:
+        """Say whether the caller's thread writes units, and keep all others from it until it has."""
+        if sum([submission.size for submission in group]) > LARGE or not self._writing.acquire(blocking=False):
+            return False
+        if self._waiting or self._handed != self._taken or time.monotonic() < self._slow_until_s:
+            self._writing.release()
+            return False
+        return True
+
+    def _commit_here(self, group: list[Submission]) -> list[_Answer]:
+        """Commit on the caller's thread; what would keep it waiting, or fails among several, is the writer's, and next.
+
+        Let others write again.
+        """
+        started_s, answers = time.monotonic(), None
         try:
-            started_s = time.monotonic()
-            if started_s < self._slow_until_s or self._waiting or not self._queue.empty():
-                return None
             answers = self._commit_together(group, wait_s=0.0)
         except _Busy:
-            return None
+            pass
         finally:
+            if answers is None:
+                self._waiting += group
             self._writing.release()
+            if answers is None:
+                self._wake_writer()
+        if answers is None:
+            return []
         took_s = time.monotonic() - started_s
         if took_s > SLOW_S:
             self._slow_until_s = started_s + 5 * took_s
         self._commits += 1
         if self._commits % 64 == 0 and self._wal_is_long():
-            self._queue.put(Submission(_checkpoint, lambda result, error: None))
+            self._wake_writer()
         return answers
+
+    def _wake_writer(self) -> None:
+        """Let the writer thread look what waits, and how long the log is."""
+        self._hand([Submission(_checkpoint, _ignore)])
 
     def _serve(self) -> None:
         while self._serve_next():
@@ -329,18 +365,18 @@ class Journal:
 
     def _serve_next(self) -> bool:
         """Commit all that waits, or is submitted next; return False when it was asked to close."""
-        group = self._waiting
-        if not group:
-            first = self._queue.get()
-            if first is None:
-                return False
-            group = [first]
+        came = [] if self._waiting else [self._queue.get()]
         with self._writing:
             with suppress(queue.Empty):
-                while (more := self._queue.get_nowait()) is not None:
-                    group.append(more)
-                self._queue.put(None)  # asked to close: write this group first
-            group = [submitted for submitted in group if submitted.unit is not _checkpoint]
+                while not came or came[-1] is not None:
+                    came.append(self._queue.get_nowait())
+            submitted = [submission for submission in came if submission is not None]
+            self._taken += len(submitted)
+            group = self._waiting + [submission for submission in submitted if submission.unit is not _checkpoint]
+            if len(submitted) < len(came):  # asked to close
+                if not group:
+                    return False
+                self._queue.put(None)  # write this group first
             answers, self._waiting = self._commit_or_wait(group)
         for done, result, error in answers:
             try:
@@ -353,27 +389,27 @@ class Journal:
         return True
 
     def _commit_or_wait(self, group: list[Submission]) -> tuple[list[_Answer], list[Submission]]:
-        """Commit units; return whom to tell what, and which are to be tried again: another process is writing."""
-        try:
-            return self._commit(group, wait_s=_ROUND_S) if group else [], []
-        except _Busy as busy:
-            now_s = math.inf if self._closed else time.monotonic()
-            refused: list[_Answer] = [
-                (submitted.done, None, busy.error) for submitted in group if submitted.until_s <= now_s
-            ]
-            return refused, [submitted for submitted in group if submitted.until_s > now_s]
+        """Commit units; return whom to tell what, and which are to be tried again: another process is writing.
 
-    def _commit(self, group: list[Submission], *, wait_s: float) -> list[_Answer]:
-        """Run units in one transaction and return whom to tell what; what fails together is tried one by one."""
-        if (answers := self._commit_together(group, wait_s=wait_s)) is not None:
-            return answers
-        answers = []
-        for submission in group:
+        What fails together is tried one by one.
+        """
+        answers: list[_Answer] = []
+        parts = [group] if group else []
+        for at, part in enumerate(parts):
             try:
-                answers += self._commit([submission], wait_s=BUSY_S)
+                told = self._commit_together(part, wait_s=_ROUND_S)
             except _Busy as busy:
-                answers.append((submission.done, None, busy.error))
-        return answers
+                left = [submission for waiting in parts[at:] for submission in waiting]
+                now_s = math.inf if self._closed else time.monotonic()
+                answers += [(submission.done, None, busy.error) for submission in left if submission.until_s <= now_s]
+                return answers, [submission for submission in left if submission.until_s > now_s]
+            except BaseException as error:  # of a unit, which its caller has met, too: the writer goes on
+                told = None if len(part) > 1 else [(part[0].done, None, refusal_of(error, self.path))]
+            if told is None:
+                parts += [[submission] for submission in part]
+            else:
+                answers += told
+        return answers, []
 
     def _commit_together(self, group: list[Submission], *, wait_s: float) -> list[_Answer] | None:
         """Run units in one transaction and return whom to tell what; None if one of several fails: nothing is written.
@@ -397,7 +433,7 @@ class Journal:
         except BaseException as error:  # whatever a unit raises: its neighbours are written
             with suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
-            if not isinstance(error, Exception):  # an interrupt: a transaction that stayed open would be the last
+            if not isinstance(error, Exception):  # a transaction that stayed open would be the last
                 raise
             return [(group[0].done, None, refusal_of(error, self.path))] if len(group) == 1 else None
         return [(submission.done, result, None) for submission, result in zip(group, results, strict=True)]
@@ -407,6 +443,20 @@ class Journal:
             return self.path.with_name(f"{self.path.name}-wal").stat().st_size > WAL_BYTES
         except OSError:
             return False
+
+
+def _ignore(result: Any, error: JournalError | None) -> None:
+    """Tell nobody."""
+
+
+def _tell(answers: list[_Answer]) -> None:
+    """Tell all; what one of them raises is raised when the others were told."""
+    for at, (done, result, error) in enumerate(answers, start=1):
+        try:
+            done(result, error)
+        except BaseException:
+            _tell(answers[at:])
+            raise
 
 
 def _begin(database: sqlite3.Connection, wait_s: float) -> None:
@@ -466,6 +516,7 @@ def forget_open_journals() -> None:
     _opening = threading.Lock()
     for journal in _open_journals.values():
         journal._is_forked = True
+        journal._handing = threading.RLock()
     _open_journals.clear()
 
 
@@ -541,7 +592,7 @@ def to_disk(journal: Path) -> None:
 
     SQLite's locks are on the other two files, so opening and closing this one drops none.
     """
-    with contextlib.suppress(FileNotFoundError):  # a checkpoint has just moved it all, and waited for the disk
+    with suppress(FileNotFoundError):  # a checkpoint has just moved it all, and waited for the disk
         descriptor = os.open(journal.with_name(f"{journal.name}-wal"), os.O_RDWR)
         try:
             os.fsync(descriptor)

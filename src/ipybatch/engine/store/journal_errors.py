@@ -49,14 +49,14 @@ def _explained(error: sqlite3.Error, file: str, place: str, again: str) -> Journ
     return JournalError(f"{file}: {error}")
 
 
-def refusal_of(error: Exception, path: Path) -> JournalError:
+def refusal_of(error: BaseException, path: Path) -> JournalError:
     """Return what is told of an error: `translated`, which would cost every commit as much as an item."""
     try:
         with translated(path):
             raise error
     except JournalError as refusal:
         return refusal
-    except Exception:  # of a unit
+    except BaseException:  # of a unit
         other = JournalError(f"journal {path}: {type(error).__name__}: {error}")
         other.__cause__ = error
         return other

@@ -155,7 +155,8 @@ class CallLog:
     """Calls of a session in the journal, each before it is sent; to be used on one event loop.
 
     Calls that begin or end within a few turns of the loop share one commit, that of outcomes where some come meanwhile.
-    The ends are on record no later than whatever is submitted after them.
+    The ends are on record no later than whatever is submitted after them; what the journal refuses of them is tried
+    again with what comes next.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
@@ -210,12 +211,19 @@ class CallLog:
             except IndexError:  # another thread has taken it
                 break
         if ended:
-            taken.append(Submission(lambda database: database.executemany(_END, ended), _ignore))
+            taken.append(self._ending(ended))
         if self._committed is not None and threading.get_ident() == self._thread:
             begun, committed = [one for one in self._begun if not one.is_dropped], self._committed
             self._begun, self._committed = [], None
             taken.append(self._beginning(begun, committed))
         return taken
+
+    def _ending(self, ended: list[tuple[Any, ...]]) -> Submission:
+        def tell(result: Any, error: JournalError | None) -> None:
+            if error is not None:  # such as a full disk: what each has cost is known nowhere else
+                self._ended.extendleft(reversed(ended))
+
+        return Submission(lambda database: database.executemany(_END, ended), tell)
 
     def _beginning(self, begun: list[_Begun], committed: Committed) -> Submission:
         def insert(database: sqlite3.Connection) -> list[int]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -24,7 +26,11 @@ class Arguments(TypedDict, total=False):
     async_client_args: dict[str, Any]
 
 
-_kept: dict[tuple[object, ...], Arguments] = {}  # by what the sources say
+_MOST = 4  # states of the sources: a file that is written anew all day would take a megabyte each time
+
+_kept: dict[tuple[object, ...], Arguments] = {}  # by what the sources say, the oldest first
+_ours: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()  # all that were kept, as long as a client has them
+_keeping = threading.Lock()
 
 
 def kept(sources: tuple[object, ...]) -> Arguments:
@@ -39,12 +45,18 @@ def keep(client: Client, sources: tuple[object, ...]) -> None:
     over_aiohttp = getattr(inner, "_async_client_session_request_args", {}).get("ssl")
     if isinstance(verify, ssl.SSLContext) and isinstance(over_aiohttp, ssl.SSLContext):
         async_args = {"verify": verify, "ssl": over_aiohttp}
-        _kept.setdefault(sources, {"client_args": {"verify": verify}, "async_client_args": async_args})
+        with _keeping:
+            _kept.setdefault(sources, {"client_args": {"verify": verify}, "async_client_args": async_args})
+            _ours.update((verify, over_aiohttp))
+            while len(_kept) > _MOST:
+                del _kept[next(iter(_kept))]
 
 
 def is_of_user(arguments: Mapping[str, Any] | None) -> bool:
-    """Say whether a client's ``async_client_args`` are others than the kept ones."""
-    return bool(arguments) and not any(arguments == known["async_client_args"] for known in _kept.values())
+    """Say whether a client's ``async_client_args`` are others than those of `kept`."""
+    if not arguments:
+        return False
+    return arguments.keys() != {"verify", "ssl"} or not all(context in _ours for context in arguments.values())
 
 
 def sources() -> tuple[object, ...]:
