@@ -19,10 +19,11 @@ from tests.gemini.test_statement import check_killed_batch, check_killed_calls
 pytestmark = pytest.mark.chaos
 PROMPTS = 12
 VICTIM = """
-import json, resource, sys
+import json, sys
 from ipybatch.gemini import generate
 from ipybatch.gemini.batch import submission
 from ipybatch.testing import kill_points
+from tests.benchmarks.memory import MB, peak
 
 url, journal, options = sys.argv[1:]
 options = json.loads(options)
@@ -32,7 +33,7 @@ with kill_points():
     where = {"api_key": "SIMULATED", "base_url": url, "journal": journal}
     session = generate(prompts, lane="batch", name="night", **where, **options)
     print(session.run())
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(int(peak() / MB))
     results = session.results()
     answered = zip(results.key, results.get("text", []))
     print(sum(str(text).startswith(f"On {key}: ") for key, text in answered))

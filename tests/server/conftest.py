@@ -144,7 +144,7 @@ def jupyter(tmp_path_factory):
 
 
 @pytest.fixture
-def running(served):
+def running(served, patience):
     """The server, and submissions run in it, each in a kernel."""
     served.runs_them = True
     yield served
@@ -152,7 +152,7 @@ def running(served):
 
 
 @pytest.fixture
-def served(jupyter, tmp_path, monkeypatch, patience):
+def served(jupyter, tmp_path, monkeypatch):
     """The server, with a journal, a folder of registrations and kernels that are this test's alone."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setenv("IPYBATCH_CONFIG", str(tmp_path / "config"))
