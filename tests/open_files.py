@@ -17,9 +17,15 @@ def close_files(but=()):
     """Close all but some that were open before."""
     for path, journal in list(journals._open_journals.items()):
         if journal not in but:
-            del journals._open_journals[path]
-            journal.close()
+            close_journal(path)
     forget_limits(but)
+
+
+def close_journal(path):
+    """Close one, if it is open."""
+    opened = journals._open_journals.pop(path, None)
+    if opened is not None:
+        opened.close()
 
 
 def forget_limits(but=()):

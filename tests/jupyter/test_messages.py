@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ipybatch import BatchSession, Breaker, Limits, Permanent, Rate, RateLimited, Retry
 from ipybatch.engine.data import events
-from ipybatch.engine.store import journal as journals
 from ipybatch.jupyter import messages
 from ipybatch.jupyter.messages import Cursor
 from ipybatch.testing import VirtualClock
 from tests.jupyter.folding import Page
+from tests.open_files import close_journal
 
 ALL = frozenset({"rows", "pace", "moves", "log"})
 
@@ -110,9 +110,7 @@ def test_updates_add_up_to_the_whole(asked):
                 clock.run(session, watch())
                 look()
         finally:
-            opened = journals._open_journals.pop(path, None)
-            if opened is not None:
-                opened.close()
+            close_journal(path)
 
 
 class Partitions:
@@ -176,9 +174,7 @@ def test_groups_that_begin_in_any_order_and_begin_again_add_up(order, bad, looks
                     session.tell(events.GroupChanged(0.0, number, "cancelled", {}))
             look()
         finally:
-            opened = journals._open_journals.pop(path, None)
-            if opened is not None:
-                opened.close()
+            close_journal(path)
 
 
 @pytest.fixture

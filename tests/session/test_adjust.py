@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ipybatch import BatchSession, InputError, Limits, Rate, Retry
 from ipybatch.engine.data import events
-from ipybatch.engine.store import journal as journals
 from ipybatch.testing import VirtualClock
+from tests.open_files import close_journal
 
 
 class Service:
@@ -73,9 +73,7 @@ def test_no_window_is_exceeded_whatever_is_changed(asked, seconds, seed):
 
             assert clock.run(session, change()).counts.completed == 60
         finally:
-            opened = journals._open_journals.pop(path, None)
-            if opened is not None:
-                opened.close()
+            close_journal(path)
     assert service.most <= 6
     for at_s, _ in service.arrivals:
         assert service.counted(at_s, 2) <= 8

@@ -25,7 +25,7 @@ from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.commit_queue import written
-from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.journal import Journal, tell_nobody
 from ipybatch.errors import InputError, ItemError, JournalError, Permanent, Withheld
 from ipybatch.gemini.batch.pending import key_of
 from ipybatch.gemini.prompts import Prompt
@@ -185,7 +185,7 @@ class Tries:
         rows = [(self._session, name) for name in names]
         query = "DELETE FROM again WHERE session = ? AND item = ?"
         if rows:
-            self._journal.submit(lambda database: database.executemany(query, rows), lambda result, error: None)
+            self._journal.submit(lambda database: database.executemany(query, rows), tell_nobody)
 
     def _end(self, item: ItemTries, attempt: Attempt) -> None:
         if item.tries:

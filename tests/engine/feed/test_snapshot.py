@@ -13,8 +13,8 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.events import AnyEvent, Counts
 from ipybatch.engine.feed import snapshot as snapshots
 from ipybatch.engine.feed.snapshot import RECENT_ITEMS, Snapshot
-from ipybatch.engine.store import journal as journals
 from ipybatch.testing import VirtualClock
+from tests.open_files import close_journal
 
 
 def fold(happened):
@@ -116,9 +116,7 @@ def test_the_events_add_up_to_the_live_state(asked):
             assert fold(session._feed.log) == session.snapshot
             assert session.counts.running == 0
         finally:
-            opened = journals._open_journals.pop(path, None)
-            if opened is not None:
-                opened.close()
+            close_journal(path)
 
 
 def test_every_event_type_is_folded():

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from ipybatch import BatchSession, InputError, Limits, Rate, RateLimited
 from ipybatch.engine.rules import estimate as estimates
 from ipybatch.engine.rules.estimate import Estimate, estimate
-from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.shared_limiter import MERGE_S
 from ipybatch.testing import VirtualClock
-from tests.open_files import forget_limits
+from tests.open_files import close_journal, forget_limits
 
 limits = st.builds(
     lambda batch, pause_s, **others: Limits(batch_size=batch, batch_pause_s=pause_s if batch else 0, **others),
@@ -48,9 +47,7 @@ def test_the_estimate_is_the_engine(limits, count, latency_s):
             told = session.estimate(latency_s=latency_s)
             summary = clock.run(session)
         finally:
-            opened = journals._open_journals.pop(path, None)
-            if opened is not None:
-                opened.close()
+            close_journal(path)
     later_s = MERGE_S * max((told.seconds / rate.per_s for rate in limits.rates), default=0.0)
     assert told.seconds - 1e-3 <= summary.seconds <= told.seconds + later_s + 1e-3
     assert (told.requests, told.batches) == (len(asked), len(session.snapshot.groups))

@@ -21,12 +21,12 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from ipybatch import Retry
-from ipybatch.engine.store import journal as journals
 from ipybatch.errors import InputError, Permanent
 from ipybatch.gemini import generate
 from ipybatch.gemini.service.api import Api
 from ipybatch.simulators import serve
 from tests.gemini.conftest import KEY, MODEL, names
+from tests.open_files import close_journal
 
 LITE, OWN = "gemini-2.5-flash-lite", "my-own"
 PRICES = {OWN: {"in": 3, "out": 20, "flex": 0.7}}
@@ -106,9 +106,7 @@ class Process:
             yield
         finally:
             Api.generate = generate
-            opened = journals._open_journals.pop(self.journal, None)
-            if opened is not None:
-                opened.close()
+            close_journal(self.journal)
 
 
 @settings(

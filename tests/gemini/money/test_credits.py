@@ -21,6 +21,7 @@ from ipybatch.gemini.money.credits import (
     credits_of,
     find_credits,
 )
+from tests.open_files import close_journal
 
 
 @contextmanager
@@ -29,9 +30,7 @@ def journal_at(path):
     try:
         yield path
     finally:
-        opened = journals._open_journals.pop(path, None)
-        if opened is not None:
-            opened.close()
+        close_journal(path)
 
 
 @pytest.fixture

@@ -37,5 +37,5 @@ def hold_interrupts(*, all_of_them: bool = False) -> Iterator[list[int]]:
         yield held
     finally:
         signal.signal(signal.SIGINT, before)
-        if len(held) == 1 or (held and all_of_them):
+        if held and (all_of_them or len(held) == 1):
             before(held[0], None)

@@ -357,7 +357,7 @@ class Journal:
 
     def _wake_writer(self) -> None:
         """Let the writer thread look what waits, and how long the log is."""
-        self._hand([Submission(_checkpoint, _ignore)])
+        self._hand([Submission(_checkpoint, tell_nobody)])
 
     def _serve(self) -> None:
         while self._serve_next():
@@ -445,8 +445,8 @@ class Journal:
             return False
 
 
-def _ignore(result: Any, error: JournalError | None) -> None:
-    """Tell nobody."""
+def tell_nobody(result: Any, error: JournalError | None) -> None:
+    """Be the ``done`` of what nobody waits for."""
 
 
 def _tell(answers: list[_Answer]) -> None:

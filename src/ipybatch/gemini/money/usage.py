@@ -30,7 +30,7 @@ import msgspec
 from ipybatch.engine.data.after_turns import AfterTurns
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.store.commit_queue import TURNS, Committed
-from ipybatch.engine.store.journal import Journal, Submission, Unit, open_journal
+from ipybatch.engine.store.journal import Journal, Submission, Unit, open_journal, tell_nobody
 from ipybatch.errors import InputError, JournalError
 from ipybatch.gemini.service.reply import Tokens
 
@@ -107,11 +107,7 @@ def record_calls(journal: Journal, *calls: Call) -> None:
 
 def _write(journal: Journal, unit: Unit) -> None:
     """Hand a unit to the journal's writer, which waits for as long as another program is writing: so do outcomes."""
-    journal.submit(unit, _ignore, patience_s=math.inf)
-
-
-def _ignore(result: Any, error: JournalError | None) -> None:
-    """Tell nobody."""
+    journal.submit(unit, tell_nobody, patience_s=math.inf)
 
 
 def _row(call: Call) -> tuple[Any, ...]:
